@@ -1,0 +1,5 @@
+"""The prepare component."""
+
+from distilrec.components.prepare.component import prepare
+
+__all__ = ["prepare"]

@@ -1,0 +1,5 @@
+"""The retrain component."""
+
+from distilrec.components.retrain.component import retrain
+
+__all__ = ["retrain"]

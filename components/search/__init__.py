@@ -1,0 +1,5 @@
+"""The search component."""
+
+from distilrec.components.search.component import search
+
+__all__ = ["search"]

@@ -1,0 +1,213 @@
+"""The command line. The eight steps have their pipeline names; `run` runs them all."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distilrec import __version__
+from distilrec.core.errors import DistilrecError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turn a scene's interaction log into a small, fast student.",
+)
+
+INTERRUPTED = 130
+
+Scenes = Annotated[list[str], typer.Argument(metavar="SCENE.yaml...", help="One or more scene files.")]
+Scene = Annotated[str, typer.Option(help="The scene: a YAML file, or YAML text.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as teach.max_epochs=5.")
+]
+AsOf = Annotated[str, typer.Option(help="Only events before this ISO 8601 date or time.")]
+Runs = Annotated[
+    Path, typer.Option(envvar="DISTILREC_RUNS", help="Folder of all runs, the store and the tracking database.")
+]
+Folder = Annotated[str, typer.Option(help="A folder that a step wrote, or will write.")]
+
+
+def _text(overrides: list[str] | None) -> str:
+    return " ".join(overrides or [])
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"distilrec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    """Turn a scene's interaction log into a small, fast student."""
+
+
+@app.command()
+def run(
+    scenes: Scenes,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; by default named by scene and content.")] = None,
+    overrides: Set = None,
+    as_of: AsOf = "",
+    runs: Runs = Path("runs"),
+    require_promotion: Annotated[bool, typer.Option(help="Exit with 3 if the gate holds a student.")] = False,
+) -> None:
+    """Run the whole pipeline for each scene on this machine. The same command again resumes."""
+    from distilrec.display import RunDisplay, console, print_plan, print_result
+    from distilrec.entry import planned
+    from distilrec.io.scenes import load_scene
+    from distilrec.runner import join, last_words, locked, open_run, run_scene
+
+    configs = [load_scene(scene, _text(overrides)) for scene in scenes]
+    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    plans = {
+        config.scene: planned(scene, _text(overrides), as_of) for config, scene in zip(configs, scenes, strict=True)
+    }
+    opened = open_run(configs, as_of, runs, out)
+    exit_code = 0
+    with locked(opened):
+        for scene in opened.scenes:
+            if scene.is_finished():
+                print(f"{scene.config.scene}: finished already in {scene.folder}; choose another --out to run it again")
+                continue
+            print_plan([plans[scene.config.scene]])
+            try:
+                with RunDisplay(scene.config.scene, plans[scene.config.scene]["predicted_seconds"]) as display:
+                    outcome = run_scene(opened, scene, require_promotion, display.watch)
+            except KeyboardInterrupt:
+                print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+                sys.exit(INTERRUPTED)
+            if outcome.error:
+                _say(outcome.error["code"], f"{scene.config.scene}: {outcome.error['sentence']}", outcome.error["fix"])
+            elif outcome.exit_code:
+                print(last_words(scene), file=sys.stderr)
+                print(
+                    f"{scene.config.scene}: the pipeline failed; see {scene.folder / 'pipeline.log'}", file=sys.stderr
+                )
+            exit_code = exit_code or outcome.exit_code
+        if any(scene.is_finished() for scene in opened.scenes):
+            report = join(opened)
+            print_result([scene.summary() for scene in opened.scenes if scene.is_finished()])
+            console.print(f"\nreport: {report}", soft_wrap=True, highlight=False)
+    sys.exit(exit_code)
+
+
+@app.command()
+def plan(scenes: Scenes, overrides: Set = None, as_of: AsOf = "", runs: Runs = Path("runs")) -> None:
+    """Say what `run` would do, what it would reuse and about how long it would take."""
+    from distilrec.display import print_plan
+    from distilrec.entry import planned
+
+    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    print_plan([planned(scene, _text(overrides), as_of) for scene in scenes])
+
+
+@app.command()
+def fetch(dataset: Annotated[str, typer.Argument(metavar="movielens-1m")]) -> None:
+    """Download the demo's data into the user's cache folder."""
+    from distilrec.core.errors import ConfigError
+    from distilrec.io import movielens
+
+    if dataset != "movielens-1m":
+        raise ConfigError("DR-CONF-003", f"dataset {dataset!r} is not one that can be fetched; there is movielens-1m")
+    print(movielens.LICENCE_NOTE)
+    print(f"data: {movielens.fetch()}")
+
+
+@app.command()
+def prepare(scene: Scene, dataset: Folder, overrides: Set = None, as_of: AsOf = "") -> None:
+    """Turn raw interactions into a dataset with floors."""
+    from distilrec import entry
+
+    entry.prepare(scene, _text(overrides), as_of, dataset)
+
+
+@app.command()
+def teach(scene: Scene, dataset: Folder, teacher: Folder, overrides: Set = None) -> None:
+    """Train the teacher."""
+    from distilrec import entry
+
+    entry.teach(scene, _text(overrides), dataset, teacher)
+
+
+@app.command()
+def search(scene: Scene, dataset: Folder, teacher: Folder, search: Folder, overrides: Set = None) -> None:
+    """Search the student's architecture by gradient."""
+    from distilrec import entry
+
+    entry.search(scene, _text(overrides), dataset, teacher, search)
+
+
+@app.command()
+def derive(scene: Scene, search: Folder, genotype: Folder, overrides: Set = None) -> None:
+    """Derive the genotype from the search."""
+    from distilrec import entry
+
+    entry.derive(scene, _text(overrides), search, genotype)
+
+
+@app.command()
+def retrain(
+    scene: Scene, dataset: Folder, teacher: Folder, genotype: Folder, student: Folder, overrides: Set = None
+) -> None:
+    """Train the derived student with distillation; export it and its teacher."""
+    from distilrec import entry
+
+    entry.retrain(scene, _text(overrides), dataset, teacher, genotype, student)
+
+
+@app.command()
+def evaluate(scene: Scene, dataset: Folder, student: Folder, quality: Folder, overrides: Set = None) -> None:
+    """Measure teacher, student, champion and floors on the same test users."""
+    from distilrec import entry
+
+    entry.evaluate(scene, _text(overrides), dataset, student, quality)
+
+
+@app.command()
+def benchmark(scene: Scene, teacher: Folder, student: Folder, latency: Folder, overrides: Set = None) -> None:
+    """Count and time teacher and student."""
+    from distilrec import entry
+
+    entry.benchmark(scene, _text(overrides), teacher, student, latency)
+
+
+@app.command()
+def promote(
+    scene: Scene,
+    dataset: Folder,
+    teacher: Folder,
+    search: Folder,
+    genotype: Folder,
+    student: Folder,
+    quality: Folder,
+    latency: Folder,
+    outcome: Folder,
+    overrides: Set = None,
+    require_promotion: Annotated[bool, typer.Option(help="Exit with 3 if the gate holds the student.")] = False,
+) -> None:
+    """Decide, register, record, and write the scene's summary and report."""
+    from distilrec import entry
+
+    paths = (dataset, teacher, search, genotype, student, quality, latency, outcome)
+    entry.promote(scene, _text(overrides), require_promotion, *paths)
+
+
+def _say(code: str, sentence: str, fix: str) -> None:
+    print(f"{code}: {sentence}. Fix: {fix}.", file=sys.stderr)
+
+
+def main() -> None:
+    """Errors we know become one sentence and their exit code; a traceback is a bug."""
+    try:
+        app()
+    except DistilrecError as error:
+        _say(error.code, str(error), error.fix)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

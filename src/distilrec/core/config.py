@@ -1,0 +1,231 @@
+"""Every knob of a scene: its default, unit, reason and range, once. Closed and frozen.
+
+One YAML file is one scene. Nothing else in the package repeats a default.
+"""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from distilrec.core.errors import ConfigError
+
+
+class Closed(BaseModel):
+    """Refuses unknown keys, NaN and assignment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{1,46}[a-z0-9]", name):
+        raise ConfigError(
+            "DR-CONF-004",
+            f"scene: {name!r} is not 3 to 48 lower-case letters, digits and hyphens, beginning with a letter",
+        )
+    return name
+
+
+SceneName = Annotated[str, AfterValidator(_check_name)]
+
+
+class Columns(Closed):
+    """The names of the columns in the user's file."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "timestamp"
+    """Seconds since 1970 (see `time_unit`), or dates: ISO 8601 text, or a Parquet timestamp."""
+
+
+class ItemTable(Closed):
+    """Titles for the report, optional."""
+
+    path: str
+    item: str = "item_id"
+    title: str = "title"
+
+
+class FileData(Closed):
+    """The user's own interactions: .csv (comma), .tsv (tab) or .parquet, with a header."""
+
+    source: Literal["file"]
+    path: str
+    """Relative to the scene file, or absolute."""
+    columns: Columns = Columns()
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    items: ItemTable | None = None
+
+
+class MovieLensData(Closed):
+    """The demo: MovieLens-1M by age, from the cache that `distilrec fetch movielens-1m` fills."""
+
+    source: Literal["movielens-1m"]
+    ages: Literal["under-25", "25-34", "35-and-over"]
+
+
+class SyntheticData(Closed):
+    """Walks on a random Markov chain: a learner's score is known in advance from `predictability`."""
+
+    source: Literal["synthetic"]
+    num_users: int = Field(300, ge=10, le=10_000_000)
+    num_items: int = Field(60, ge=5, le=10_000_000)
+    events_per_user: int = Field(30, ge=5, le=100_000)
+    predictability: float = Field(0.9, ge=0.0, le=1.0)
+    """Chance that the next item is the chain's successor and not a uniformly random item."""
+    seed: int = Field(0, ge=0)
+
+
+class Prepare(Closed):
+    min_user_events: int = Field(5, ge=3, le=1000)
+    """A user needs one event each for training, validation and test."""
+    min_item_events: int = Field(5, ge=1, le=100_000)
+    """Convention of the 5-core sets of the literature."""
+    min_users: int = Field(50, ge=10)
+    """Below it no interval over test users is worth reading."""
+    min_items: int = Field(20, ge=5)
+
+
+class Training(Closed):
+    """What every training of weights needs."""
+
+    learning_rate: float = Field(2e-3, gt=0, le=1)
+    """Peak; a linear warm-up over the first epoch, then half a cosine to zero."""
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    batch_size: int = Field(32, ge=1, le=65_536)
+    """Windows. Small batches need fewer epochs; on two cores the time per epoch hardly changes from 32 to 128."""
+    max_epochs: int = Field(20, ge=1, le=10_000)
+    patience: int = Field(5, ge=1, le=10_000)
+    """Epochs without a better validation NDCG@10 before it stops."""
+    gradient_clip: float = Field(5.0, gt=0)
+    """Global norm (AdaRec code)."""
+
+
+class Teach(Training):
+    """SASRec (Kang & McAuley 2018), full softmax over the catalogue (Klenitskiy & Vasilev 2023)."""
+
+    model: Literal["sasrec"] = "sasrec"
+    width: int = Field(64, ge=4, le=4096)
+    num_blocks: int = Field(4, ge=1, le=128)
+    num_heads: int = Field(2, ge=1, le=64)
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "Teach":
+        if self.width % self.num_heads:
+            raise ConfigError(
+                "DR-CONF-005", f"teach: width {self.width} is not a multiple of num_heads {self.num_heads}"
+            )
+        return self
+
+
+class Distillation(Closed):
+    """(1 - share) * task + share * (soft targets + embedding + hidden), AdaRec's target-oriented loss."""
+
+    share: float = Field(0.5, ge=0, le=1)
+    """gamma (AdaRec code)."""
+    embedding_weight: float = Field(1.0, ge=0, le=1000)
+    hidden_weight: float = Field(1.0, ge=0, le=1000)
+    layer_temperature: float = Field(10.0, gt=0, le=1e6)
+    """Of the cost attention over layers (AdaRec code: 10; BERT-EMD: 1 to 10)."""
+
+
+class Search(Closed):
+    space: Literal["adarec-cell"] = "adarec-cell"
+    width: int = Field(32, ge=4, le=4096)
+    """The student's (AdaRec: 32 for a SASRec teacher)."""
+    num_cells: int = Field(4, ge=1, le=64)
+    num_nodes: int = Field(3, ge=1, le=8)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    epochs: int = Field(12, ge=1, le=10_000)
+    batch_size: int = Field(32, ge=1, le=65_536)
+    learning_rate: float = Field(2e-3, gt=0, le=1)
+    """Of the weights; constant after a linear warm-up over the first epoch."""
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    gradient_clip: float = Field(5.0, gt=0)
+    architecture_learning_rate: float = Field(0.05, gt=0, le=10)
+    """Adam moves a logit by about this much a step. The release's 2e-5 leaves the distributions uniform."""
+    architecture_every: int = Field(2, ge=1, le=1000)
+    """Weight steps (sampled path only) for each architecture step (all operations)."""
+    architecture_after: int = Field(2, ge=0, le=10_000)
+    """Epochs before the first architecture step: untrained weights favour operations that have none."""
+    architecture_share: float = Field(0.3, gt=0, lt=1)
+    """Share of the training users held out for the architecture steps (bilevel, first order)."""
+    temperature_start: float = Field(1.0, gt=0, le=100)
+    temperature_end: float = Field(0.2, gt=0, le=100)
+    """The floor: far below it the straight-through gradient vanishes (the release reaches 1.7e-4)."""
+    cost_weight: float = Field(0.1, ge=0, le=1000)
+    """beta, on an expected cost in [0, 1]. Not comparable with the release's 8 on costs of 23 to 102."""
+    distillation: Distillation = Distillation()
+
+    @model_validator(mode="after")
+    def _temperature_falls(self) -> "Search":
+        if self.temperature_end > self.temperature_start:
+            raise ConfigError(
+                "DR-CONF-005",
+                f"search: temperature_end {self.temperature_end} is above temperature_start {self.temperature_start}",
+            )
+        return self
+
+
+class Retrain(Training):
+    """The derived student inherits the supernet's weights and is trained on with distillation."""
+
+    dropout: float = Field(0.1, ge=0, lt=1)
+    distillation: Distillation = Distillation()
+
+
+class Evaluate(Closed):
+    deciding: Literal["auto", "kept", "removed"] = "auto"
+    """Which variant gates, stops early and makes the headline. Auto: removed where fewer than 1 % of the
+    events repeat an item of the same user (films), kept otherwise (sessions, music)."""
+    bootstrap_repeats: int = Field(1000, ge=100, le=100_000)
+    num_examples: int = Field(10, ge=0, le=100)
+    """Test users shown side by side in the report."""
+
+
+class Benchmark(Closed):
+    repeats: int = Field(300, ge=100, le=100_000)
+    """Interleaved single-user requests per candidate, after warm-up."""
+    warmup: int = Field(30, ge=1, le=10_000)
+    threads: int = Field(1, ge=1, le=256)
+
+
+class Gate(Closed):
+    """What a student must show to become the champion. Ratios are paired over the same test users."""
+
+    min_student_over_teacher: float = Field(0.95, ge=0, le=10)
+    min_student_over_teacher_low: float = Field(0.85, ge=0, le=10)
+    min_change_to_champion: float = Field(-0.01, ge=-1, le=10)
+    min_change_to_champion_low: float = Field(-0.10, ge=-1, le=10)
+    min_speedup_low: float = Field(2.0, ge=0, le=1000)
+    """Lower end of the p50 speed-up over the teacher, both in exported form."""
+    above_markov: bool = True
+
+
+class SceneConfig(Closed):
+    """One scene."""
+
+    scene: SceneName
+    """Also the registered model's name: ranker-<scene>."""
+    data: Annotated[FileData | MovieLensData | SyntheticData, Field(discriminator="source")]
+    seed: int = Field(0, ge=0, lt=2**31)
+    max_length: int = Field(100, ge=2, le=4096)
+    """Positions that teacher and student look at; older history is cut off, in training windowed."""
+    threads: int = Field(2, ge=1, le=256)
+    """Of every training; fixed, because sums in another order give another result."""
+    prepare: Prepare = Prepare()
+    teach: Teach = Teach()
+    search: Search = Search()
+    retrain: Retrain = Retrain()
+    evaluate: Evaluate = Evaluate()
+    benchmark: Benchmark = Benchmark()
+    gate: Gate = Gate()
+
+
+def content_hash(*parts: Any) -> str:
+    """sha256 over the canonical JSON of the parts, first 16 digits."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

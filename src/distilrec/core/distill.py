@@ -1,0 +1,76 @@
+"""What a student learns from a teacher beside its soft targets: embeddings and hidden states.
+
+Shapes: B sequences, L positions, D student width, E teacher width, N real positions taken together,
+S student layers, T teacher layers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distilrec.core.events import Floats
+from distilrec.core.sequence_model import Layers
+from distilrec.core.transport import optimal_flow, reweighted, transport_loss
+
+
+@dataclass(frozen=True)
+class LayerLosses:
+    """Both are means over the real positions; the flow says which layer learnt from which."""
+
+    embedding: Tensor
+    hidden: Tensor
+    flow_ST: Floats
+
+
+class LayerDistillation(nn.Module):
+    """Projections shared by all layers, and the layer weights of the transport (buffers: they are checkpointed).
+
+    Embeddings: mean squared error. Hidden states: earth mover's distance with the ground distance
+    D_ij = mean over positions of KL(softmax(teacher_j) || softmax(W student_i)), softmax over channels
+    (AdaRec code; the release has the arguments of KL swapped and counts padding).
+    """
+
+    student_weight_S: Tensor
+    teacher_weight_T: Tensor
+
+    def __init__(
+        self, width: int, teacher_width: int, num_layers: int, num_teacher_layers: int, temperature: float
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.embedding = nn.Linear(width, teacher_width)
+        self.hidden = nn.Linear(width, teacher_width)
+        self.register_buffer("student_weight_S", torch.full((num_layers,), 1.0 / num_layers, dtype=torch.float64))
+        self.register_buffer(
+            "teacher_weight_T", torch.full((num_teacher_layers,), 1.0 / num_teacher_layers, dtype=torch.float64)
+        )
+
+    def forward(self, student: Layers, teacher: Layers, real_BL: Tensor) -> LayerLosses:
+        embedding = F.mse_loss(self.embedding(student.embedded_BLD[real_BL]), teacher.embedded_BLD[real_BL])
+        distances_ST = self._distances(student, teacher, real_BL)
+        costs = distances_ST.detach().double().numpy()
+        flow = optimal_flow(costs, self.student_weight_S.numpy(), self.teacher_weight_T.numpy())
+        if self.training:
+            self._reweigh(flow * np.maximum(costs, 0.0))
+        return LayerLosses(embedding, transport_loss(distances_ST, flow), flow)
+
+    def _distances(self, student: Layers, teacher: Layers, real_BL: Tensor) -> Tensor:
+        log_student = torch.stack(
+            [self.hidden(h_BLD[real_BL]).log_softmax(dim=1).flatten() for h_BLD in student.hidden]
+        )
+        log_teacher_TNE = torch.stack([h_BLE[real_BL].log_softmax(dim=1) for h_BLE in teacher.hidden])
+        probability = log_teacher_TNE.exp()
+        num_positions = log_teacher_TNE.shape[1]
+        minus_entropy_T = (probability * log_teacher_TNE).sum(dim=(1, 2))
+        cross_ST = log_student @ probability.flatten(1).T
+        return (minus_entropy_T - cross_ST) / num_positions
+
+    def _reweigh(self, moved_ST: Floats) -> None:
+        for weights, cost in (
+            (self.student_weight_S, moved_ST.sum(axis=1)),
+            (self.teacher_weight_T, moved_ST.sum(axis=0)),
+        ):
+            weights.copy_(torch.from_numpy(reweighted(cost, weights.numpy().copy(), self.temperature)))

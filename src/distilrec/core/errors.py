@@ -1,0 +1,100 @@
+"""Every error a user can meet: a stable code, one sentence, and what to do about it.
+
+The tree says whose fault it is: `InputError` is the user's (exit code 2), `HeldError` is a verdict
+(exit code 3, only under --require-promotion). What only our own mistake can break is an `assert`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the catalogue in docs/errors.md: what happened in general, and the fix."""
+
+    meaning: str
+    fix: str
+
+
+CATALOGUE: dict[str, Kind] = {
+    "DR-CONF-001": Kind("the scene file cannot be read as YAML", "correct the line named"),
+    "DR-CONF-002": Kind("an unknown key", "use the key suggested, or remove it"),
+    "DR-CONF-003": Kind("a value outside its range or of the wrong type", "choose a value inside the limit named"),
+    "DR-CONF-004": Kind(
+        "a scene name that MLflow or S3 would not accept",
+        "use 3 to 48 lower-case letters, digits and hyphens, beginning with a letter, ending without a hyphen",
+    ),
+    "DR-CONF-005": Kind("settings that contradict each other", "change one of the two settings named"),
+    "DR-DATA-001": Kind("a file that does not exist or may not be read", "check the path"),
+    "DR-DATA-002": Kind("a file that cannot be read as a table", "write it as CSV, TSV or Parquet with a header"),
+    "DR-DATA-003": Kind("a column that the file does not have", "name the right column under data.columns"),
+    "DR-DATA-004": Kind("a missing user or item id", "remove or repair the row named"),
+    "DR-DATA-005": Kind("a timestamp that is no number or no date, or is negative", "repair the row named"),
+    "DR-DATA-006": Kind("too few users or items left after filtering", "give more data, or lower the limit named"),
+    "DR-DATA-007": Kind("demo data that is not in the cache", "run `distilrec fetch movielens-1m`"),
+    "DR-DATA-008": Kind("downloaded data that is not what was expected", "delete the file named and fetch again"),
+    "DR-RUN-001": Kind(
+        "an output folder that already holds a different run", "choose another --out, or remove the folder"
+    ),
+    "DR-RUN-002": Kind("another process works in the same run folder", "wait for it, or choose another --out"),
+    "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
+    "DR-TRAIN-001": Kind(
+        "a loss that is no longer a number",
+        "lower the learning rate named; the next run resumes from the last good checkpoint",
+    ),
+    "DR-EXPORT-001": Kind(
+        "an exported model that scores differently from the trained one", "report it with the run folder"
+    ),
+    "DR-GATE-001": Kind("a student that the gate holds, under --require-promotion", "read the reasons in the report"),
+}
+
+
+class DistilrecError(Exception):
+    """An error with a code of `CATALOGUE`; `str()` is one sentence with the value and the limit."""
+
+    exit_code = 1
+
+    def __init__(self, code: str, sentence: str) -> None:
+        assert code in CATALOGUE, code
+        super().__init__(sentence)
+        self.code = code
+        self.fix = CATALOGUE[code].fix
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The form of `error.json`."""
+        return {"code": self.code, "sentence": str(self), "fix": self.fix, "exit_code": self.exit_code}
+
+
+class InputError(DistilrecError, ValueError):
+    """What the user gave us cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A scene file, override or command-line value that cannot be used."""
+
+
+class DataError(InputError):
+    """Interaction data that cannot be used."""
+
+
+class RunError(InputError):
+    """A run folder that cannot be used."""
+
+
+class ArtifactError(InputError):
+    """A folder that a step should read is not what a step wrote."""
+
+
+class TrainingError(InputError):
+    """Settings under which a training diverged."""
+
+
+class ExportError(DistilrecError):
+    """An exported form that does not score as the trained model does: our fault."""
+
+
+class HeldError(DistilrecError):
+    """The gate held the student and the caller had asked for a promotion."""
+
+    exit_code = 3

@@ -1,0 +1,110 @@
+"""From interaction events to sequences: filtering to a fixed point, order, split.
+
+Events are three equally long arrays: user codes (int64, dense), item codes (int64, dense) and times
+(float64, seconds). Codes are positions in the lists of raw ids that the caller keeps.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FilterRound:
+    """What one pass of the filter removed: items first, then users."""
+
+    num_items_dropped: int
+    num_users_dropped: int
+    num_events_dropped: int
+
+
+def filter_to_fixed_point(
+    users: Ints, items: Ints, min_user_events: int, min_item_events: int
+) -> tuple[Bools, list[FilterRound]]:
+    """Drop rare items, then short users, again and again until nothing more falls.
+
+    Returns the mask of the events that stay, and the rounds that removed something.
+    """
+    keep = np.ones(len(users), dtype=bool)
+    rounds: list[FilterRound] = []
+    while True:
+        before = int(keep.sum())
+        num_items_dropped = _drop_rare(keep, items, min_item_events)
+        num_users_dropped = _drop_rare(keep, users, min_user_events)
+        dropped = before - int(keep.sum())
+        if not dropped:
+            return keep, rounds
+        rounds.append(FilterRound(num_items_dropped, num_users_dropped, dropped))
+
+
+def _drop_rare(keep: Bools, codes: Ints, minimum: int) -> int:
+    counts = np.bincount(codes[keep], minlength=int(codes.max(initial=-1)) + 1)
+    rare = (counts > 0) & (counts < minimum)
+    keep &= ~rare[codes]
+    return int(rare.sum())
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Every user's items in order, flat.
+
+    `items[offsets[u]:offsets[u + 1]]` are the items of user u, oldest first, values 0 .. num_items - 1.
+    The padding id of every model is `num_items`.
+    """
+
+    items: Ints
+    offsets: Ints
+    num_items: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def of(self, user: int) -> Ints:
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.offsets)
+
+    def without_last(self, count: int) -> "Sequences":
+        """The same users, each without its last `count` items (leave-one-out hides 2, then 1)."""
+        lengths = self.lengths
+        assert int(lengths.min()) >= count, "a user is shorter than what the split hides"
+        position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], lengths)
+        kept = position < np.repeat(lengths - count, lengths)
+        return Sequences(self.items[kept], offsets_of(lengths - count), self.num_items)
+
+    def target(self, from_end: int) -> Ints:
+        """One item of each user, counted from the end: 1 the last (test), 2 the last but one (validation)."""
+        return self.items[self.offsets[1:] - from_end]
+
+
+def offsets_of(lengths: Ints) -> Ints:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def order_events(users: Ints, times: Floats) -> Ints:
+    """The stable order by (user, time): equal times keep the order of the file.
+
+    More than half of MovieLens' neighbouring events share a second; any other rule for ties changes
+    about a quarter of the leave-one-out targets.
+    """
+    return np.lexsort((times, users))  # lexsort is stable; the last key is the primary one
+
+
+def to_sequences(users: Ints, items: Ints, times: Floats, num_users: int, num_items: int) -> Sequences:
+    order = order_events(users, times)
+    lengths = np.bincount(users, minlength=num_users).astype(np.int64)
+    return Sequences(items[order], offsets_of(lengths), num_items)
+
+
+def share_of_repeats(sequences: Sequences) -> float:
+    """The share of events whose item the same user had before."""
+    user_of = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    pairs = np.unique(user_of * np.int64(sequences.num_items) + sequences.items)
+    return 1.0 - len(pairs) / max(1, len(sequences.items))

@@ -1,0 +1,52 @@
+"""What counting alone achieves: popularity, and a first-order Markov chain filled up by popularity.
+
+A model below the Markov floor has learnt nothing worth compressing.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distilrec.core.events import Floats, Ints, Sequences
+
+
+def popularity(train: Sequences) -> Ints:
+    """Events of each item in the training part, shape (V,)."""
+    return np.bincount(train.items, minlength=train.num_items).astype(np.int64)
+
+
+class PopularityFloor:
+    """Scores every item by its count, whoever asks."""
+
+    def __init__(self, train: Sequences) -> None:
+        self.score_V = torch.from_numpy(popularity(train).astype(np.float64))
+
+    def score(self, sequences: Sequences, users: Ints) -> Tensor:
+        """Scores of shape (B, V)."""
+        return self.score_V.repeat(len(users), 1)
+
+
+class MarkovFloor:
+    """Scores an item by how often it followed the user's last item in training; popularity breaks ties.
+
+    Counts are whole numbers and the popularity part stays below one, so it never outweighs a count.
+    """
+
+    def __init__(self, train: Sequences) -> None:
+        last_of_user = np.zeros(len(train.items), dtype=bool)
+        last_of_user[train.offsets[1:] - 1] = True
+        follows = ~last_of_user[:-1]
+        source, target = train.items[:-1][follows], train.items[1:][follows]
+        order = np.lexsort((target, source))
+        self._target: Ints = target[order]
+        self._offsets: NDArray[np.int64] = np.searchsorted(source[order], np.arange(train.num_items + 1))
+        counts = popularity(train).astype(np.float64)
+        self._popularity: Floats = counts / (counts.max() + 1.0)
+
+    def score(self, sequences: Sequences, users: Ints) -> Tensor:
+        """Scores of shape (B, V)."""
+        scores = np.tile(self._popularity, (len(users), 1))
+        for row, last in enumerate(sequences.target(1)[users]):
+            np.add.at(scores[row], self._target[self._offsets[last] : self._offsets[last + 1]], 1.0)
+        return torch.from_numpy(scores)

@@ -1,0 +1,91 @@
+"""Ranks over the whole catalogue, the metrics made of them, and intervals over users.
+
+Shapes: B users, V items (no padding column), K cut-offs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distilrec.core.events import Floats, Ints, Sequences
+
+CUTOFFS = (1, 5, 10, 20)
+VARIANTS = ("kept", "removed")
+
+
+def ranks_of(scores_BV: Tensor, targets_B: Tensor) -> Tensor:
+    """The target's rank, 1 the best. Ties count against it: a constant score ranks it last.
+
+    Raises:
+        ValueError: a score that is not a number.
+    """
+    target_B1 = scores_BV.gather(1, targets_B[:, None])
+    if bool(torch.isnan(scores_BV).any()):
+        raise ValueError("a score is not a number")
+    return (scores_BV >= target_B1).sum(dim=1)
+
+
+def remove_seen(scores_BV: Tensor, sequences: Sequences, users: Ints, targets_B: Tensor) -> Tensor:
+    """A copy in which every item of the user's history scores minus infinity, the target excepted."""
+    lengths = sequences.lengths[users]
+    rows = torch.from_numpy(np.repeat(np.arange(len(users)), lengths))
+    columns = torch.from_numpy(np.concatenate([sequences.of(int(user)) for user in users]))
+    removed_BV = scores_BV.clone()
+    removed_BV[rows, columns] = float("-inf")
+    everyone = torch.arange(len(users))
+    removed_BV[everyone, targets_B] = scores_BV[everyone, targets_B]
+    return removed_BV
+
+
+def per_user(ranks: Ints, metric: str, cutoff: int) -> Floats:
+    """`hr`, `ndcg` or `mrr` at a cut-off, one value per user; one relevant item each, so the ideal DCG is 1."""
+    hit = ranks <= cutoff
+    if metric == "hr":
+        return hit.astype(np.float64)
+    if metric == "ndcg":
+        return np.where(hit, 1.0 / np.log2(ranks + 1.0), 0.0)
+    if metric == "mrr":
+        return np.where(hit, 1.0 / ranks, 0.0)
+    raise ValueError(f"metric {metric!r} is none of hr, ndcg, mrr")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def _resamples(num_users: int, generator: np.random.Generator, repeats: int) -> NDArray[np.int32]:
+    """How often each user is drawn in each resample, shape (repeats, num_users)."""
+    return generator.multinomial(num_users, np.full(num_users, 1.0 / num_users), size=repeats).astype(np.int32)
+
+
+def bootstrap_mean(values: Floats, seed: int, repeats: int = 1000) -> Interval:
+    """Percentile bootstrap over users of a mean."""
+    counts = _resamples(len(values), np.random.default_rng(seed), repeats)
+    means = counts @ values / len(values)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def bootstrap_ratio(numerator: Floats, denominator: Floats, seed: int, repeats: int = 1000) -> Interval:
+    """Paired percentile bootstrap of mean(numerator) / mean(denominator): the same users in both.
+
+    Infinite where the denominator's mean is zero; its interval then runs to infinity.
+    """
+    assert len(numerator) == len(denominator), "a paired comparison needs the same users"
+    counts = _resamples(len(numerator), np.random.default_rng(seed), repeats)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.nan_to_num(counts @ numerator / (counts @ denominator), nan=1.0, posinf=np.inf)
+        value = float(np.nan_to_num(numerator.sum() / denominator.sum(), nan=1.0, posinf=np.inf))
+    low, high = np.sort(ratios)[[int(0.025 * repeats), int(np.ceil(0.975 * repeats)) - 1]]
+    return Interval(value, float(low), float(high))

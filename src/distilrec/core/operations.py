@@ -1,0 +1,99 @@
+"""The ten operations of the AdaRec cell, all causal, in one table. To add one, add it here.
+
+Every operation maps (B, L, D) to (B, L, D), uses nothing later than position t for position t, and maps
+zero to zero (no biases), so that a node without live inputs is exactly zero and can be removed. The
+normalisation is per position: batch statistics would mix in padding and later positions.
+
+The release pads six of the ten symmetrically and so shows them the label (AdaRec code, `operations.py`).
+Made causal, its plain dilated and its causal dilated convolution are the same function; both names stay,
+so that the space and its genotypes can be compared with the release's.
+
+Shapes: B sequences, L positions, D width.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def window(x_BLD: Tensor, kernel: int, dilation: int) -> list[Tensor]:
+    """For every position, the inputs at t - (kernel-1)*dilation, ..., t - dilation, t; zeros before the start."""
+    length = x_BLD.shape[1]
+    padded = F.pad(x_BLD, (0, 0, (kernel - 1) * dilation, 0))
+    return [padded[:, i * dilation : i * dilation + length] for i in range(kernel)]
+
+
+class Operation(nn.Module):
+    """Made for a width. Costs are per position, for one sequence; normalisation and additions are not
+    multiply-adds."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def macs_per_position(self) -> int:
+        """Multiply-adds of convolutions and linear layers."""
+        return 0
+
+
+class CausalConv(Operation):
+    """Convolution over the past, then a scale-only layer normalisation. `kernel` taps, `dilation` apart."""
+
+    def __init__(self, width: int, kernel: int, dilation: int) -> None:
+        super().__init__(width)
+        self.kernel, self.dilation = kernel, dilation
+        self.weight = nn.Parameter(torch.empty(kernel * width, width))
+        self.norm = nn.LayerNorm(width, bias=False)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        normed: Tensor = self.norm(torch.cat(window(x_BLD, self.kernel, self.dilation), dim=2) @ self.weight)
+        return normed
+
+    def macs_per_position(self) -> int:
+        return self.weight.numel()
+
+
+class MaxPool(Operation):
+    """The largest of the last three inputs; inputs are not negative, so zeros before the start are neutral."""
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        first, second, third = window(x_BLD, kernel=3, dilation=1)
+        return torch.maximum(torch.maximum(first, second), third)
+
+
+class AveragePool(Operation):
+    """The mean of the last three inputs, zeros before the start counted."""
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        first, second, third = window(x_BLD, kernel=3, dilation=1)
+        return (first + second + third) / 3.0
+
+
+class Identity(Operation):
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return x_BLD
+
+
+class Zero(Operation):
+    """No edge."""
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return torch.zeros_like(x_BLD)
+
+
+OPERATIONS: dict[str, Callable[[int], Operation]] = {
+    "conv3": partial(CausalConv, kernel=3, dilation=1),
+    "dilated_conv3": partial(CausalConv, kernel=3, dilation=2),
+    "causal_dilated_conv3": partial(CausalConv, kernel=3, dilation=2),
+    "conv5": partial(CausalConv, kernel=5, dilation=1),
+    "dilated_conv5": partial(CausalConv, kernel=5, dilation=2),
+    "causal_dilated_conv5": partial(CausalConv, kernel=5, dilation=2),
+    "max_pool3": MaxPool,
+    "average_pool3": AveragePool,
+    "identity": Identity,
+    "zero": Zero,
+}
+ZERO = "zero"

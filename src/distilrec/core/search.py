@@ -1,0 +1,194 @@
+"""The one loop that searches an architecture: first-order bilevel, weights and architecture on their own users.
+
+A weight step evaluates only the sampled path: exact, since an operation that was not drawn has no part in
+the output. An architecture step evaluates all operations, because the straight-through gradient of an edge's
+logits needs every operation's output; every `architecture_every`-th weight step is followed by one.
+
+Shapes: E edges, O operations.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distilrec.core.batching import Batch, Windows, training_batches
+from distilrec.core.cell import Supernet
+from distilrec.core.config import Search
+from distilrec.core.cost import expected_cost
+from distilrec.core.events import Ints
+from distilrec.core.fit import BatchRecord, Distiller, DivergedError, Losses, TrainingData, descend, mean_losses
+from distilrec.core.genotype import edges_of
+from distilrec.core.operations import OPERATIONS
+from distilrec.core.relaxation import entropies, most_likely, sample, temperature_at
+from distilrec.core.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """One epoch of the search.
+
+    Attributes:
+        losses: of the weight steps, on the weight users.
+        architecture_losses: of the architecture steps, on the held-out users; None before the first.
+        expected_cost: in [0, 1], under the present distributions.
+        valid: NDCG@10 of the noise-free choice with the shared weights, by variant.
+        choice: the most likely operation of each edge.
+        probability_EO: the distributions, as nested lists.
+        entropy_E: 1 is uniform, 0 is decided.
+    """
+
+    epoch: int
+    num_epochs: int
+    temperature: float
+    losses: Losses
+    architecture_losses: Losses | None
+    expected_cost: float
+    valid: dict[str, float]
+    choice: tuple[int, ...]
+    probability_EO: list[list[float]]
+    entropy_E: list[float]
+
+
+def split_windows(windows: Windows, share: float, generator: torch.Generator) -> tuple[Windows, Windows]:
+    """Weight users' windows and architecture users' windows; no user is in both, neither is empty."""
+    users: Ints = np.unique(windows.owners)
+    shuffled = users[torch.randperm(len(users), generator=generator).numpy()]
+    held_out = shuffled[: min(len(users) - 1, max(1, round(share * len(users))))]
+    is_held_out = np.isin(windows.owners, held_out)
+    return windows.select(~is_held_out), windows.select(is_held_out)
+
+
+class ArchitectureSearch:
+    """A search in progress."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        distiller: Distiller,
+        data: TrainingData,
+        config: Search,
+        relative_costs_O: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        self.supernet, self.distiller, self.data, self.config = supernet, distiller, data, config
+        self.relative_costs_O, self.generator = relative_costs_O, generator
+        self.weight_windows, self.architecture_windows = split_windows(
+            data.windows, config.architecture_share, generator
+        )
+        shape = (len(edges_of(config.num_nodes)), len(OPERATIONS))
+        self.logits_EO = nn.Parameter(0.01 * torch.randn(shape, generator=generator))
+        self.trained = nn.ModuleList([supernet, distiller.layers])
+        self.weight_optimiser = torch.optim.AdamW(
+            self.trained.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.architecture_optimiser = torch.optim.Adam(
+            [self.logits_EO], lr=config.architecture_learning_rate, betas=(0.5, 0.999)
+        )
+        self.epoch = 0
+
+    def records(self) -> Iterator[BatchRecord | SearchRecord]:
+        """Search until the last epoch; the result is `choice()` and the supernet's weights.
+
+        Raises:
+            DivergedError: a loss that is not finite.
+        """
+        while self.epoch < self.config.epochs:
+            temperature = temperature_at(
+                self.epoch, self.config.epochs, self.config.temperature_start, self.config.temperature_end
+            )
+            weight_losses: list[Losses] = []
+            architecture_losses: list[Losses] = []
+            held_out = self._held_out_batches()
+            self.trained.train()
+            num_batches = -(-len(self.weight_windows) // self.config.batch_size)
+            for batch in self._batches(self.weight_windows):
+                self._warm_up(self.epoch + len(weight_losses) / num_batches)
+                weight_losses.append(self.weight_step(batch, temperature))
+                if (
+                    self.epoch >= self.config.architecture_after
+                    and len(weight_losses) % self.config.architecture_every == 0
+                ):
+                    architecture_losses.append(self.architecture_step(next(held_out), temperature))
+                if not np.isfinite(weight_losses[-1].total):
+                    raise DivergedError(self.epoch + 1, len(weight_losses))
+                yield BatchRecord(
+                    self.epoch + 1, self.config.epochs, len(weight_losses), num_batches, weight_losses[-1].total
+                )
+            self.epoch += 1
+            yield self._record(temperature, weight_losses, architecture_losses)
+
+    def weight_step(self, batch: Batch, temperature: float) -> Losses:
+        """Moves the weights only: the sampled path on the weight users."""
+        drawn = sample(self.logits_EO.detach(), temperature, self.generator)
+        total, losses = self.distiller.loss(self.supernet.select(drawn.choice), batch)
+        descend(total, self.trained, self.weight_optimiser, self.config.gradient_clip)
+        return losses
+
+    def architecture_step(self, batch: Batch, temperature: float) -> Losses:
+        """Moves the architecture logits only: all operations, on the held-out users, cost included."""
+        drawn = sample(self.logits_EO, temperature, self.generator)
+        layer_weights = self.distiller.layers.eval()  # the transport's weights follow weight steps alone
+        total, losses = self.distiller.loss(self.supernet.select(drawn.choice, drawn.mixture_EO), batch)
+        layer_weights.train()
+        cost = expected_cost(self.logits_EO.softmax(dim=1), self.relative_costs_O)
+        (self.logits_EO.grad,) = torch.autograd.grad(total + self.config.cost_weight * cost, [self.logits_EO])
+        self.architecture_optimiser.step()
+        return losses
+
+    def choice(self) -> tuple[int, ...]:
+        """The most likely operation of each edge."""
+        return most_likely(self.logits_EO.detach())
+
+    def _batches(self, windows: Windows) -> Iterator[Batch]:
+        return training_batches(self.data.train, windows, self.config.batch_size, self.generator)
+
+    def _held_out_batches(self) -> Iterator[Batch]:
+        while True:
+            yield from self._batches(self.architecture_windows)
+
+    def _warm_up(self, epochs_done: float) -> None:
+        for group in self.weight_optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * min(1.0, epochs_done + 0.01)
+
+    def _record(self, temperature: float, weights: list[Losses], architecture: list[Losses]) -> SearchRecord:
+        logits_EO = self.logits_EO.detach()
+        probability_EO = logits_EO.softmax(dim=1)
+        return SearchRecord(
+            epoch=self.epoch,
+            num_epochs=self.config.epochs,
+            temperature=temperature,
+            losses=mean_losses(weights),
+            architecture_losses=mean_losses(architecture) if architecture else None,
+            expected_cost=float(expected_cost(probability_EO, self.relative_costs_O)),
+            valid=self.data.validate(self.supernet.select(self.choice())),
+            choice=self.choice(),
+            probability_EO=probability_EO.tolist(),
+            entropy_E=entropies(logits_EO).tolist(),
+        )
+
+    def snapshot(self) -> Snapshot:
+        """All that a resume needs; valid right after a SearchRecord."""
+        saved = Snapshot(values={"epoch": self.epoch})
+        saved.put_module("trained", self.trained)
+        saved.put("architecture", {"logits_EO": self.logits_EO})
+        saved.put_optimiser("weight_optimiser", self.weight_optimiser)
+        saved.put_optimiser("architecture_optimiser", self.architecture_optimiser)
+        saved.put_generator("generator", self.generator)
+        return saved
+
+    def restore(self, saved: Snapshot) -> None:
+        """The split of users is drawn again from the seed at construction, so it is not in the snapshot."""
+        self.epoch = int(saved.values["epoch"])
+        saved.get_module("trained", self.trained)
+        with torch.no_grad():
+            self.logits_EO.copy_(saved.get("architecture")["logits_EO"])
+        saved.get_optimiser("weight_optimiser", self.weight_optimiser)
+        saved.get_optimiser("architecture_optimiser", self.architecture_optimiser)
+        saved.get_generator("generator", self.generator)

@@ -1,0 +1,82 @@
+"""What every teacher and student is: a causal map from a sequence of items to a state per position.
+
+Shapes: B sequences, L positions, D width, V items (no padding column), N positions taken together.
+The padding id is V, the last row of the item embedding, which stays zero.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distilrec.core.dropout import Dropout
+
+
+@dataclass(frozen=True)
+class Layers:
+    """All that distillation looks at. Every tensor has shape (B, L, D).
+
+    Attributes:
+        embedded_BLD: item plus position embedding.
+        hidden: the output of each block or cell, first to last.
+        state_BLD: the state *after* position t, from which the item at t + 1 is scored.
+    """
+
+    embedded_BLD: Tensor
+    hidden: tuple[Tensor, ...]
+    state_BLD: Tensor
+
+
+class SequenceModel(nn.Module):
+    """Embeddings shared between input and output; a subclass says what lies between, in `blocks`.
+
+    Positions are counted from the beginning of the window, as in training, so a short history is scored
+    the same whatever padding stands behind it.
+    """
+
+    def __init__(self, num_items: int, width: int, max_length: int, dropout: Dropout) -> None:
+        super().__init__()
+        self.num_items = num_items
+        self.width = width
+        self.max_length = max_length
+        self.items = nn.Embedding(num_items + 1, width, padding_idx=num_items)
+        self.positions = nn.Embedding(max_length, width)
+        self.dropout = dropout
+
+    def blocks(self, embedded_BLD: Tensor) -> Layers:
+        """From embeddings to the layers and the state."""
+        raise NotImplementedError
+
+    def forward(self, ids_BL: Tensor) -> Layers:
+        positions_LD = self.positions.weight[: ids_BL.shape[1]]
+        return self.blocks(self.dropout(self.items(ids_BL) + positions_LD))
+
+    def item_vectors(self) -> Tensor:
+        """Shape (V, D)."""
+        return self.items.weight[:-1]
+
+    def score(self, states_ND: Tensor) -> Tensor:
+        """Logits of shape (N, V)."""
+        return states_ND @ self.item_vectors().T
+
+    def score_next(self, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        """Logits of shape (B, V) for the item after the last real position of each sequence."""
+        state_BLD = self(ids_BL).state_BLD
+        last_B1D = (lengths_B - 1)[:, None, None].expand(-1, 1, state_BLD.shape[2])
+        return self.score(state_BLD.gather(1, last_B1D).squeeze(1))
+
+
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw every matrix from N(0, 0.02), the output layers of GPT-2's recipe; vectors keep their defaults.
+
+    Normalisations start as the identity, biases at zero, the padding row at zero.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.02, generator=generator)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            with torch.no_grad():
+                module.weight[module.padding_idx] = 0.0

@@ -1,0 +1,189 @@
+"""What a person sees in the terminal: the live table of a run, its plan, its result."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from distilrec.core.estimate import STEPS
+
+console = Console()
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+class RunDisplay:
+    """Draws the progress lines of one scene: live in a terminal, a line per event elsewhere."""
+
+    def __init__(self, scene: str, predicted: dict[str, float]) -> None:
+        self.scene = scene
+        self.predicted = predicted
+        self.seen = 0
+        self.began: dict[str, float] = {}
+        self.took: dict[str, float] = {}
+        self.newest: dict[str, dict[str, Any]] = {}
+        self.resumed: dict[str, int] = {}
+        self.pace = 1.0
+        self.live = (
+            Live(console=console, refresh_per_second=4, get_renderable=self._table) if console.is_terminal else None
+        )
+
+    def __enter__(self) -> "RunDisplay":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.stop()
+
+    def watch(self, lines: list[dict[str, Any]]) -> None:
+        for line in lines[self.seen :]:
+            self._take(line)
+        self.seen = len(lines)
+
+    def _take(self, line: dict[str, Any]) -> None:
+        step, event = line["step"], line["event"]
+        if event == "start":
+            self.began[step] = line["time"]
+        elif event == "done":
+            self.took[step] = line["time"] - self.began[step]
+            if step == "teach" and step not in self.resumed:
+                self.pace = self.took[step] / self.predicted[step]
+        elif event == "resumed":
+            self.resumed[step] = line["epoch"]
+        else:
+            self.newest[step] = {**self.newest.get(step, {}), **line}
+        if not self.live and event in ("start", "done", "epoch", "resumed"):
+            self._print(step, event)
+
+    def _print(self, step: str, event: str) -> None:
+        if event == "done":
+            words = f"done in {clock(self.took[step])}"
+        elif event == "resumed":
+            words = f"resumed after epoch {self.resumed[step]}"
+        else:
+            words = f"{self._detail(step) or 'started'}; {clock(self.left())} left"
+        print(f"{self.scene}: {step}: {words}", flush=True, file=sys.stdout)
+
+    def _detail(self, step: str) -> str:
+        newest = self.newest.get(step)
+        if not newest:
+            return ""
+        parts = [f"{newest['model']} ranked"] if "model" in newest else []
+        if "num_users" in newest:
+            parts.append(
+                f"{newest['num_users']:,} users, {newest['num_items']:,} items, {newest['num_events']:,} events"
+            )
+        if "loss" in newest:
+            parts = [f"epoch {newest['epoch']}/{newest['num_epochs']}", f"loss {newest['loss']:.3f}"]
+            if "ndcg10" in newest:
+                parts.append(f"valid NDCG@10 {newest['ndcg10']:.4f}")
+        return ", ".join(parts)
+
+    def _left_in(self, step: str) -> float:
+        """Seconds: by the step's own pace once it has one, by the prediction before."""
+        if step in self.took:
+            return 0.0
+        predicted = self.predicted[step] * self.pace
+        if step not in self.began:
+            return predicted
+        elapsed = time.time() - self.began[step]
+        newest = self.newest.get(step, {})
+        done = self._share_done(step, newest)
+        if done > 0.03:
+            return float(elapsed / done * (1 - done))
+        return max(1.0, predicted - elapsed)
+
+    def _share_done(self, step: str, newest: dict[str, Any]) -> float:
+        if "num_epochs" not in newest:
+            return 0.0
+        skipped = self.resumed.get(step, 0)
+        if newest["event"] == "batch":
+            epochs = newest["epoch"] - 1 + newest["batch"] / newest["num_batches"]
+        else:
+            epochs = newest["epoch"]
+        return float((epochs - skipped) / max(1, newest["num_epochs"] - skipped))
+
+    def left(self) -> float:
+        return sum(self._left_in(step) for step in STEPS)
+
+    def _table(self) -> Table:
+        table = Table(
+            title=f"{self.scene}: about {clock(self.left())} left", title_justify="left", box=None, padding=(0, 2, 0, 0)
+        )
+        for name in ("step", "", "time", "left"):
+            table.add_column(name, justify="right" if name in ("time", "left") else "left")
+        for step in STEPS:
+            detail = self._detail(step)
+            if step in self.resumed:
+                detail = f"{detail or 'reused'} (resumed after epoch {self.resumed[step]})"
+            if step in self.took:
+                row = (Text(f"✓ {step}", style="green"), detail, clock(self.took[step]), "")
+            elif step in self.began:
+                row = (
+                    Text(f"▸ {step}", style="bold"),
+                    detail,
+                    clock(time.time() - self.began[step]),
+                    clock(self._left_in(step)),
+                )
+            else:
+                row = (Text(f"  {step}", style="dim"), "", "", clock(self._left_in(step)))
+            table.add_row(*row)
+        return table
+
+
+def print_plan(plans: list[dict[str, Any]]) -> None:
+    for plan in plans:
+        counts = plan["counts"]
+        total = sum(plan["predicted_seconds"].values())
+        console.print(
+            f"[bold]{plan['scene']}[/]: {counts['num_users']:,} users, {counts['num_items']:,} items, "
+            f"{counts['num_events']:,} events; seen items {plan['deciding']}; about {clock(total)} minutes"
+        )
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("step")
+        table.add_column("minutes", justify="right")
+        table.add_column("what")
+        for step in STEPS:
+            done, limit = plan["epochs"].get(step, (0, 0))
+            what = f"up to {limit} epochs" if limit else ""
+            if done:
+                what = "reused from its checkpoint" if done >= limit else f"resumes after epoch {done} of {limit}"
+            table.add_row(step, clock(plan["predicted_seconds"][step]), what)
+        console.print(table)
+
+
+def print_result(summaries: list[dict[str, Any]]) -> None:
+    for summary in summaries:
+        verdict, deciding = summary["verdict"], summary["deciding"]
+        style = "green" if verdict["promote"] else "yellow"
+        console.print(f"\n[bold]{summary['scene']}[/]: [{style}]{verdict['word']}[/] as version {verdict['version']}")
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in ("", "HR@10", "NDCG@10", "MRR@10", "encoder params", "multiply-adds", "p50 ms, exported"):
+            table.add_column(name, justify="left" if not name else "right")
+        for name, model in summary["models"].items():
+            row = [f"{model[deciding][metric]:.4f}" for metric in ("hr@10", "ndcg@10", "mrr@10")]
+            if name in summary["cost"]:
+                cost = summary["cost"][name]
+                row += [
+                    f"{cost['encoder_params']:,}",
+                    f"{cost['encoder_macs']:,}",
+                    f"{summary['latency'][f'{name}_onnx']['p50_ms']:.3f}",
+                ]
+            table.add_row(name, *row)
+        console.print(table)
+        for check in verdict["checks"]:
+            mark = "[dim]-[/]" if check["passed"] is None else "[green]✓[/]" if check["passed"] else "[red]✗[/]"
+            console.print(f" {mark} {check['sentence']}", highlight=False)
+        console.print(summary["standing"], style="dim", highlight=False)

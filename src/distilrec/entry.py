@@ -1,0 +1,190 @@
+"""The composition: builds the adapters from the environment and runs one step. Components and the command
+line both call this; nothing else does.
+
+Environment:
+    DISTILREC_RUN_DIR: where progress.jsonl and error.json go, and a copy of the scene's results; optional.
+    DISTILREC_STORE: folder of checkpoints and promotions; default ./runs/store.
+    MLFLOW_TRACKING_URI: default SQLite in ./runs/mlflow.db.
+    DISTILREC_MLFLOW_ARTIFACTS: folder of model artifacts where the tracking server has no place of its own.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distilrec.core.config import SceneConfig
+from distilrec.core.errors import DistilrecError, HeldError
+from distilrec.io.jsons import write_json
+from distilrec.io.progress import Progress
+from distilrec.io.registry import Registry
+from distilrec.io.scenes import load_scene
+from distilrec.io.store import LocalStore, copy_whole
+from distilrec.steps.adapters import Adapters
+
+RESULTS = ("summary.json", "section.html", "report.html", "summary.md")
+TERMINATED = 143
+
+
+def prepare(scene: str, overrides: str, as_of: str, dataset: str) -> dict[str, Any]:
+    from distilrec.steps.prepare import prepare as run
+
+    return _step("prepare", scene, overrides, lambda config, adapters: run(config, as_of, Path(dataset), adapters))
+
+
+def teach(scene: str, overrides: str, dataset: str, teacher: str) -> dict[str, Any]:
+    from distilrec.steps.teach import teach as run
+
+    return _step(
+        "teach", scene, overrides, lambda config, adapters: run(config, Path(dataset), Path(teacher), adapters)
+    )
+
+
+def search(scene: str, overrides: str, dataset: str, teacher: str, search: str) -> dict[str, Any]:
+    from distilrec.steps.search import search as run
+
+    paths = (Path(dataset), Path(teacher), Path(search))
+    return _step("search", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
+
+
+def derive(scene: str, overrides: str, search: str, genotype: str) -> dict[str, Any]:
+    from distilrec.steps.derive import derive as run
+
+    return _step(
+        "derive", scene, overrides, lambda config, adapters: run(config, Path(search), Path(genotype), adapters)
+    )
+
+
+def retrain(scene: str, overrides: str, dataset: str, teacher: str, genotype: str, student: str) -> dict[str, Any]:
+    from distilrec.steps.retrain import retrain as run
+
+    paths = (Path(dataset), Path(teacher), Path(genotype), Path(student))
+    return _step("retrain", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
+
+
+def evaluate(scene: str, overrides: str, dataset: str, student: str, quality: str) -> dict[str, Any]:
+    from distilrec.steps.evaluate import evaluate as run
+
+    paths = (Path(dataset), Path(student), Path(quality))
+    return _step("evaluate", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
+
+
+def benchmark(scene: str, overrides: str, teacher: str, student: str, latency: str) -> dict[str, Any]:
+    from distilrec.steps.benchmark import benchmark as run
+
+    paths = (Path(teacher), Path(student), Path(latency))
+    return _step("benchmark", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
+
+
+def promote(
+    scene: str,
+    overrides: str,
+    require_promotion: bool,
+    dataset: str,
+    teacher: str,
+    search: str,
+    genotype: str,
+    student: str,
+    quality: str,
+    latency: str,
+    outcome: str,
+    report: str = "",
+    markdown: str = "",
+) -> dict[str, float]:
+    """The headline numbers. Exits with 3, after everything is written, if the student is held and a promotion
+    was required."""
+    from distilrec.steps.promote import Inputs
+    from distilrec.steps.promote import promote as run
+
+    inputs = Inputs(*(Path(path) for path in (dataset, teacher, search, genotype, student, quality, latency)))
+
+    def act(config: SceneConfig, adapters: Adapters) -> dict[str, float]:
+        summary = run(config, inputs, Path(outcome), adapters)
+        folder = _run_folder()
+        copies = {folder / name: name for name in RESULTS} if folder else {}
+        copies |= {Path(path): name for path, name in ((report, "report.html"), (markdown, "summary.md")) if path}
+        for path, name in copies.items():
+            copy_whole(Path(outcome) / name, path)
+        if require_promotion and not summary["verdict"]["promote"]:
+            reasons = [check["sentence"] for check in summary["verdict"]["checks"] if check["passed"] is False]
+            raise HeldError("DR-GATE-001", f"{config.scene} is held: {'; '.join(reasons)}")
+        return {
+            "student_ndcg10": summary["ndcg10"]["student"]["value"],
+            "teacher_ndcg10": summary["ndcg10"]["teacher"]["value"],
+            "markov_ndcg10": summary["ndcg10"]["markov"]["value"],
+            "p50_speedup": summary["p50_ratios"]["teacher_onnx_over_student_onnx"]["value"],
+            "promoted": float(summary["verdict"]["promote"]),
+        }
+
+    return _step("promote", scene, overrides, act)
+
+
+def _step(
+    name: str, scene: str, overrides: str, action: Callable[[SceneConfig, Adapters], dict[str, Any]]
+) -> dict[str, Any]:
+    """Run one step; what is refused becomes one sentence, `error.json` and an exit code."""
+    folder = _run_folder()
+    store_folder = Path(os.environ.get("DISTILREC_STORE", "runs/store")).resolve()
+    progress = Progress(folder, name)
+    with _reported(folder, name), _terminable():
+        config = load_scene(scene, overrides)
+        store = LocalStore(store_folder)
+        tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{store_folder.parent / 'mlflow.db'}")
+        artifacts = os.environ.get("DISTILREC_MLFLOW_ARTIFACTS")
+        local = Path(artifacts) if artifacts else store_folder.parent / "mlartifacts"
+        registry = Registry(tracking, local if tracking.startswith("sqlite:") else None, store)
+        _fix_threads(name, config.threads)
+        adapters = Adapters(store, progress, registry)
+        progress.say("start")
+        result = action(config, adapters)
+        progress.say("done", seconds=adapters.stamp(name, "")["seconds"])
+        return result
+
+
+def _run_folder() -> Path | None:
+    folder = os.environ.get("DISTILREC_RUN_DIR")
+    return Path(folder) if folder else None
+
+
+def _fix_threads(step: str, threads: int) -> None:
+    if step in ("teach", "search", "retrain", "evaluate"):
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _reported(folder: Path | None, step: str) -> Iterator[None]:
+    try:
+        yield
+    except DistilrecError as error:
+        if folder:
+            write_json(folder / "error.json", {**error.as_dict(), "step": step})
+        print(f"{error.code}: {error}. Fix: {error.fix}.", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds the stack, so that half-written folders are removed."""
+
+    def stop(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def planned(scene: str, overrides: str, as_of: str) -> dict[str, Any]:
+    """What a run of this scene would do, from its data: counts, predicted seconds, checkpoints to reuse."""
+    from distilrec.steps.plan import plan as run
+
+    store = LocalStore(Path(os.environ.get("DISTILREC_STORE", "runs/store")).resolve())
+    return asdict(run(load_scene(scene, overrides), as_of, store))

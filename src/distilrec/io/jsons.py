@@ -1,0 +1,43 @@
+"""JSON files and JSON lines: strict (no NaN), written whole."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from distilrec.core.errors import ArtifactError
+
+
+def dumps(data: Any) -> str:
+    return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, data: Any) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(dumps(data), encoding="utf-8")
+    aside.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Raises ArtifactError for a file that is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError("DR-ART-001", f"{path} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError("DR-ART-001", f"{path} is not JSON: {error}") from None
+
+
+def append_line(path: Path, data: dict[str, Any]) -> None:
+    """One line, in one write, so that a reader never sees half of it for long."""
+    line = json.dumps(data, allow_nan=False, ensure_ascii=False) + "\n"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Complete lines only: a last line still being written is left for the next time."""
+    if not path.exists():
+        return []
+    complete, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in complete.splitlines()]

@@ -1,0 +1,36 @@
+"""What a measurement was made on: a latency without it means nothing."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import distilrec
+
+PACKAGES = ("torch", "onnxruntime", "numpy", "POT", "mlflow", "kfp", "pyarrow")
+
+
+def describe_machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "accelerator": None,
+        "system": platform.platform(),
+    }
+
+
+def versions() -> dict[str, str]:
+    return {"distilrec": distilrec.__version__, "python": platform.python_version()} | {
+        package: version(package) for package in PACKAGES
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,82 @@
+"""A trained model as a folder: weights (safetensors), what to build (JSON), training history, exported form."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from distilrec.core.cell import Student
+from distilrec.core.config import Retrain, Teach
+from distilrec.core.dropout import Dropout
+from distilrec.core.genotype import Genotype
+from distilrec.core.sasrec import SASRec
+from distilrec.core.sequence_model import SequenceModel
+from distilrec.io.jsons import read_json, write_json
+
+
+@dataclass(frozen=True)
+class TeacherShape:
+    """All that the architecture of a teacher depends on."""
+
+    num_items: int
+    max_length: int
+    width: int
+    num_blocks: int
+    num_heads: int
+    dropout: float
+
+    @classmethod
+    def of(cls, config: Teach, num_items: int, max_length: int) -> "TeacherShape":
+        return cls(num_items, max_length, config.width, config.num_blocks, config.num_heads, config.dropout)
+
+    def build(self, generator: torch.Generator) -> SASRec:
+        dropout = Dropout(self.dropout, generator)
+        return SASRec(self.num_items, self.width, self.max_length, dropout, self.num_blocks, self.num_heads)
+
+
+def build_student(num_items: int, config: Retrain, genotype: Genotype, generator: torch.Generator) -> Student:
+    return Student(num_items, Dropout(config.dropout, generator), genotype)
+
+
+def save_weights(folder: Path, weights: dict[str, Tensor]) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "weights.safetensors")
+
+
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "weights.safetensors")
+
+
+def save_teacher(folder: Path, shape: TeacherShape, weights: dict[str, Tensor], history: list[dict[str, Any]]) -> None:
+    save_weights(folder, weights)
+    write_json(folder / "model.json", {"model": "sasrec", **asdict(shape)})
+    write_json(folder / "history.json", history)
+
+
+def load_teacher(folder: Path) -> SASRec:
+    described = read_json(folder / "model.json")
+    assert described.pop("model") == "sasrec"
+    model = TeacherShape(**described).build(torch.Generator())
+    model.load_state_dict(load_weights(folder))
+    return model.eval()
+
+
+def save_student(
+    folder: Path, num_items: int, genotype: Genotype, weights: dict[str, Tensor], history: list[dict[str, Any]]
+) -> None:
+    save_weights(folder, weights)
+    write_json(folder / "model.json", {"model": "student", "num_items": num_items})
+    write_json(folder / "genotype.json", genotype.to_json())
+    write_json(folder / "history.json", history)
+
+
+def load_student(folder: Path) -> Student:
+    num_items = int(read_json(folder / "model.json")["num_items"])
+    genotype = Genotype.from_json(read_json(folder / "genotype.json"))
+    model: SequenceModel = Student(num_items, Dropout(0.0, torch.Generator()), genotype)
+    model.load_state_dict(load_weights(folder))
+    model.eval()
+    assert isinstance(model, Student)
+    return model

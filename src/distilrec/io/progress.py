@@ -1,0 +1,32 @@
+"""What a step says while it works: JSON lines in the run folder. The terminal and the report read them."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from distilrec.io.jsons import append_line
+
+SECONDS_BETWEEN_TICKS = 0.5
+
+
+class Progress:
+    """Appends to `progress.jsonl`, or, without a run folder (on a cluster), prints the same lines."""
+
+    def __init__(self, folder: Path | None, step: str) -> None:
+        self.path = folder / "progress.jsonl" if folder else None
+        self.step = step
+        self._last_tick = 0.0
+
+    def say(self, event: str, **values: Any) -> None:
+        line = {"time": time.time(), "step": self.step, "event": event, **values}
+        if self.path:
+            append_line(self.path, line)
+        else:
+            print(line, flush=True)
+
+    def tick(self, **values: Any) -> None:
+        """For what happens often: at most two lines a second are written."""
+        now = time.monotonic()
+        if now - self._last_tick >= SECONDS_BETWEEN_TICKS:
+            self._last_tick = now
+            self.say("batch", **values)

@@ -1,0 +1,157 @@
+"""MLflow: runs and metrics, and the registered models. A reader of what the steps wrote; it decides nothing."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from distilrec.io.promotions import Entry, PromotionLog
+from distilrec.io.store import Store
+
+MAX_PARAM_LENGTH = 6000
+SERVING_PACKAGES = ("mlflow", "onnxruntime", "numpy", "pandas", "pyarrow")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step for the tracking server.
+
+    Attributes:
+        epochs: metric values by epoch, from the step's history.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    epochs: list[tuple[int, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A whole run of a scene.
+
+    Attributes:
+        content: names the run: recording it twice changes nothing.
+    """
+
+    scene: str
+    content: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    steps: list[StepRecord]
+
+
+class Registry:
+    """Adapters for one tracking server; nothing is imported or opened before it is needed."""
+
+    def __init__(self, tracking_uri: str, artifact_root: Path | None, store: Store) -> None:
+        self.tracking_uri, self.artifact_root, self.store = tracking_uri, artifact_root, store
+
+    def log(self, scene: str) -> PromotionLog:
+        return PromotionLog(self.store, scene)
+
+    def champion(self, scene: str) -> Entry | None:
+        """The newest entry of the log, if a version is in charge."""
+        entry = self.log(scene).latest()
+        return entry if entry and entry.champion else None
+
+    def model_folder(self, entry: Entry) -> Path:
+        """The artifacts of the version in charge: student.onnx and items.parquet."""
+        mlflow = self._mlflow()
+        uri = f"models:/{model_name(entry.scene)}/{entry.champion}"
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
+
+    def record(self, run: RunRecord) -> str:
+        """One parent run and a child per step; found again by its content. Returns the run id."""
+        client = self._mlflow().MlflowClient()
+        experiment = self._experiment(client, run.scene)
+        found = client.search_runs([experiment], f"tags.`distilrec.content` = '{run.content}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        parent = client.create_run(
+            experiment, run_name=f"{run.scene}-{run.content}", tags={**run.tags, "scene": run.scene}
+        ).info.run_id
+        self._log(client, parent, run.params, [(0, run.metrics)])
+        for step in run.steps:
+            tags = {"mlflow.parentRunId": parent, "scene": run.scene}
+            child = client.create_run(experiment, run_name=step.name, tags=tags).info.run_id
+            self._log(client, child, {}, [(0, step.metrics), *step.epochs])
+            client.set_terminated(child)
+        client.set_tag(parent, "distilrec.content", run.content)
+        client.set_terminated(parent)
+        return str(parent)
+
+    def register(self, scene: str, run_id: str, artifacts: Mapping[str, Path], tags: dict[str, str]) -> str:
+        """A new version of `ranker-<scene>`: models from code, so no pickle is written or read."""
+        mlflow = self._mlflow()
+        column = mlflow.types.schema
+        strings, doubles = column.Array(column.DataType.string), column.Array(column.DataType.double)
+        signature = mlflow.models.ModelSignature(
+            inputs=mlflow.types.Schema([mlflow.types.ColSpec(strings, "history")]),
+            outputs=mlflow.types.Schema(
+                [mlflow.types.ColSpec(strings, "items"), mlflow.types.ColSpec(doubles, "scores")]
+            ),
+            params=mlflow.types.ParamSchema([mlflow.types.ParamSpec("k", "long", 10)]),
+        )
+        with as_file(files("distilrec") / "serving" / "ranker_model.py") as script, mlflow.start_run(run_id=run_id):
+            logged = mlflow.pyfunc.log_model(
+                name="ranker",
+                python_model=str(script),
+                artifacts={name: str(path) for name, path in artifacts.items()},
+                signature=signature,
+                pip_requirements=[f"{name}=={installed(name)}" for name in SERVING_PACKAGES],
+                registered_model_name=model_name(scene),
+            )
+        client = mlflow.MlflowClient()
+        for key, value in tags.items():
+            client.set_model_version_tag(model_name(scene), logged.registered_model_version, key, value)
+        return str(logged.registered_model_version)
+
+    def project(self, entry: Entry) -> None:
+        """Set the aliases to what the log says."""
+        client = self._mlflow().MlflowClient()
+        for alias, version in (
+            ("challenger", entry.version),
+            ("champion", entry.champion),
+            ("rollback", entry.rollback),
+        ):
+            if version:
+                client.set_registered_model_alias(model_name(entry.scene), alias, version)
+
+    def _experiment(self, client: Any, scene: str) -> str:
+        name = f"distilrec/{scene}"
+        found = client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        location = (self.artifact_root / scene).resolve().as_uri() if self.artifact_root else None
+        return str(client.create_experiment(name, artifact_location=location))
+
+    def _log(
+        self, client: Any, run_id: str, params: dict[str, str], series: list[tuple[int, dict[str, float]]]
+    ) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        client.log_batch(
+            run_id,
+            metrics=[Metric(key, value, now, step) for step, values in series for key, value in values.items()],
+            params=[Param(key, value[:MAX_PARAM_LENGTH]) for key, value in params.items()],
+        )
+
+    def _mlflow(self) -> Any:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        import mlflow
+        import mlflow.pyfunc
+        import mlflow.types.schema
+
+        mlflow.set_tracking_uri(self.tracking_uri)
+        return mlflow
+
+
+def model_name(scene: str) -> str:
+    return f"ranker-{scene}"

@@ -1,0 +1,108 @@
+"""Reading a scene: YAML, overrides, and errors that name the key, the value and the limit."""
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from distilrec.core.config import FileData, MovieLensData, SceneConfig, SyntheticData
+from distilrec.core.errors import ConfigError, DistilrecError
+
+SOURCES: dict[str, type[BaseModel]] = {"file": FileData, "movielens-1m": MovieLensData, "synthetic": SyntheticData}
+"""Pydantic names the branch of a union in an error's location."""
+
+
+def load_scene(scene: str, overrides: str = "") -> SceneConfig:
+    """A scene from a file's path or from YAML text, with overrides such as `teach.max_epochs=5 seed=1`.
+
+    Relative data paths count from the scene file's folder, or from the working directory for text.
+
+    Raises:
+        ConfigError: unreadable YAML, an unknown key, a value out of its range.
+    """
+    text, folder = _text_of(scene)
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("DR-CONF-001", f"scene is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError("DR-CONF-001", f"scene is {type(tree).__name__}, not a mapping of keys to values")
+    for assignment in overrides.split():
+        _override(tree, assignment)
+    try:
+        config = SceneConfig.model_validate(tree)
+    except ValidationError as error:
+        raise _explained(error) from None
+    return _with_absolute_paths(config, folder)
+
+
+def _text_of(scene: str) -> tuple[str, Path]:
+    if "\n" in scene or ":" in scene:
+        return scene, Path.cwd()
+    path = Path(scene)
+    try:
+        return path.read_text(encoding="utf-8"), path.resolve().parent
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError("DR-CONF-001", f"scene file {path} cannot be read: {reason}") from None
+
+
+def _override(tree: dict[str, Any], assignment: str) -> None:
+    key, equals, value = assignment.partition("=")
+    if not equals or not key:
+        raise ConfigError("DR-CONF-003", f"override {assignment!r} is not of the form key.key=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError("DR-CONF-003", f"override {assignment!r}: {parent} has no keys below it")
+    try:
+        tree[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError("DR-CONF-003", f"override {assignment!r}: {value!r} is no YAML value") from None
+
+
+def _explained(error: ValidationError) -> ConfigError:
+    """The first problem, in one sentence."""
+    problem = error.errors(include_url=False)[0]
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, DistilrecError):
+        return ConfigError(cause.code, str(cause))
+    location = [str(part) for index, part in enumerate(problem["loc"]) if not (index == 1 and part in SOURCES)]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        guess = difflib.get_close_matches(location[-1], _keys_beside(problem["loc"]), n=1)
+        hint = f"; did you mean {guess[0]!r}?" if guess else ""
+        return ConfigError("DR-CONF-002", f"unknown key {key!r}{hint}")
+    if problem["type"] == "missing":
+        return ConfigError("DR-CONF-003", f"{key} is missing")
+    return ConfigError("DR-CONF-003", f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The known keys of the section that an unknown key stands in."""
+    section: Any = SceneConfig
+    for part in location[:-1]:
+        if part in SOURCES:
+            section = SOURCES[str(part)]
+        elif part != "data":
+            section = section.model_fields[str(part)].annotation
+            section = next(
+                (kind for kind in get_args(section) if isinstance(kind, type) and issubclass(kind, BaseModel)), section
+            )
+    return list(section.model_fields)
+
+
+def _with_absolute_paths(config: SceneConfig, folder: Path) -> SceneConfig:
+    data = config.data
+    if not isinstance(data, FileData):
+        return config
+    items = data.items.model_copy(update={"path": str(_from(folder, data.items.path))}) if data.items else None
+    moved = data.model_copy(update={"path": str(_from(folder, data.path)), "items": items})
+    return config.model_copy(update={"data": moved})
+
+
+def _from(folder: Path, path: str) -> Path:
+    return folder / Path(path).expanduser()

@@ -1,0 +1,216 @@
+"""Tables: the user's raw interactions in, the dataset's Parquet files out and in again."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from distilrec.core.config import FileData, ItemTable
+from distilrec.core.errors import DataError
+from distilrec.core.events import Bools, Floats, Ints, Sequences, offsets_of
+from distilrec.core.floors import popularity
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
+
+@dataclass(frozen=True)
+class RawEvents:
+    """Interactions in the order of the file. Codes point into the lists of ids; times are seconds."""
+
+    users: Ints
+    items: Ints
+    times: Floats
+    user_ids: pa.Array
+    item_ids: pa.Array
+    titles: dict[str, str]
+
+    def select(self, mask: Bools) -> "RawEvents":
+        return RawEvents(
+            self.users[mask], self.items[mask], self.times[mask], self.user_ids, self.item_ids, self.titles
+        )
+
+
+def read_events(data: FileData) -> RawEvents:
+    """Read and check the user's file.
+
+    Raises:
+        DataError: missing, unreadable or empty file, missing column, missing id, bad timestamp; the message
+            names file, column, row (counted from 1 below the header) and value.
+    """
+    path, columns = checked_file(data.path), data.columns
+    table = _read(path, [columns.user, columns.item, columns.time])
+    if table.num_rows == 0:
+        raise DataError("DR-DATA-002", f"{path} has a header but no rows")
+    users, user_ids = _codes(path, columns.user, table)
+    items, item_ids = _codes(path, columns.item, table)
+    times = _seconds(path, columns.time, table[columns.time], UNITS_PER_SECOND[data.time_unit])
+    return RawEvents(users, items, times, user_ids, item_ids, read_titles(data.items) if data.items else {})
+
+
+def read_titles(table: ItemTable) -> dict[str, str]:
+    """Title by item id."""
+    rows = _read(checked_file(table.path), [table.item, table.title])
+    ids, titles = (rows[name].cast(pa.string()).to_pylist() for name in (table.item, table.title))
+    return {item: title for item, title in zip(ids, titles, strict=True) if item and title}
+
+
+def checked_file(name: str) -> Path:
+    """Raises DataError unless it is a file with something in it that may be read."""
+    path = Path(name)
+    if not path.is_file():
+        raise DataError("DR-DATA-001", f"{path} does not exist or is not a file")
+    if not os.access(path, os.R_OK):
+        raise DataError("DR-DATA-001", f"{path} may not be read by this user")
+    if path.stat().st_size == 0:
+        raise DataError("DR-DATA-002", f"{path} is empty (0 bytes)")
+    return path
+
+
+def _read(path: Path, wanted: list[str]) -> pa.Table:
+    suffix = path.suffix.lower()
+    if suffix not in SEPARATORS and suffix != ".parquet":
+        raise DataError("DR-DATA-002", f"{path} ends in {suffix or 'nothing'!r}; readable are .csv, .tsv and .parquet")
+    try:
+        if suffix == ".parquet":
+            names = pq.read_schema(path).names
+            _require(path, wanted, names)
+            return pq.read_table(path, columns=list(dict.fromkeys(wanted)))
+        parse = pa_csv.ParseOptions(delimiter=SEPARATORS[suffix])
+        with pa_csv.open_csv(path, parse_options=parse) as stream:
+            _require(path, wanted, stream.schema.names)
+        convert = pa_csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()))
+        return pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        raise DataError("DR-DATA-002", f"{path} cannot be read as a {suffix[1:]} table: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _require(path: Path, wanted: list[str], present: list[str]) -> None:
+    for name in wanted:
+        if name not in present:
+            raise DataError("DR-DATA-003", f"{path} has no column {name!r}; it has {', '.join(map(repr, present))}")
+
+
+def _codes(path: Path, name: str, table: pa.Table) -> tuple[Ints, pa.Array]:
+    """Codes in order of first appearance, and the ids they stand for: text, or whole numbers (Parquet)."""
+    column = table[name].combine_chunks()
+    if not pa.types.is_integer(column.type):
+        if pa.types.is_floating(column.type):
+            raise DataError(
+                "DR-DATA-003", f"{path}, column {name!r} holds {column.type} numbers; ids are text or whole numbers"
+            )
+        column = column.cast(pa.string())
+        missing = pc.or_kleene(pc.is_null(column), pc.equal(pc.utf8_trim_whitespace(column), ""))
+    else:
+        column = column.cast(pa.int64())
+        missing = pc.is_null(column)
+    first = pc.index(missing.fill_null(True), True).as_py()
+    if first >= 0:
+        raise DataError("DR-DATA-004", f"{path}, column {name!r}, row {first + 1} has no value")
+    encoded = column.dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+
+
+def _seconds(path: Path, name: str, column: pa.ChunkedArray, per_second: float) -> Floats:
+    values = column.combine_chunks()
+    if pa.types.is_temporal(values.type):
+        numbers = values.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64())
+        per_second = 1e6
+    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        numbers, per_second = _parse_times(path, name, values, per_second)
+    else:
+        numbers = values.cast(pa.float64())
+    times: Floats = numbers.to_numpy(zero_copy_only=False) / per_second
+    bad = ~np.isfinite(times) | (times < 0)
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            "DR-DATA-005",
+            f"{path}, column {name!r}, row {row + 1}: {values[row].as_py()!r} is not a time at or after 1970",
+        )
+    return times
+
+
+def _parse_times(path: Path, name: str, text: pa.Array, per_second: float) -> tuple[pa.Array, float]:
+    try:
+        return text.cast(pa.float64()), per_second
+    except pa.ArrowInvalid:
+        pass
+    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            return text.cast(kind).cast(pa.int64()).cast(pa.float64()), 1e6
+        except pa.ArrowInvalid:
+            pass
+    row, value = next((row, value) for row, value in enumerate(text.to_pylist()) if not _is_time(value))
+    raise DataError(
+        "DR-DATA-005", f"{path}, column {name!r}, row {row + 1}: {value!r} is not a number or ISO 8601 date"
+    )
+
+
+def _is_time(value: str | None) -> bool:
+    """Of the kind that most rows are: a number. Only asked when some row is not."""
+    try:
+        float(value or "")
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared scene in memory. Item index i is row i of the item table."""
+
+    sequences: Sequences
+    user_ids: pa.Array
+    item_ids: pa.Array
+    titles: list[str]
+
+
+def write_dataset(folder: Path, dataset: Dataset) -> None:
+    sequences = dataset.sequences
+    lists = pa.ListArray.from_arrays(pa.array(sequences.offsets, pa.int32()), pa.array(sequences.items, pa.int32()))
+    pq.write_table(pa.table({"user": dataset.user_ids, "items": lists}), folder / "sequences.parquet")
+    table = {
+        "item": dataset.item_ids,
+        "title": pa.array(dataset.titles, pa.string()),
+        "num_events": popularity(sequences.without_last(2)),
+    }
+    pq.write_table(pa.table(table), folder / "items.parquet")
+
+
+def read_dataset(folder: Path) -> Dataset:
+    rows = pq.read_table(folder / "sequences.parquet")
+    lists = rows["items"].combine_chunks()
+    items = pq.read_table(folder / "items.parquet")
+    flat = lists.flatten().to_numpy().astype(np.int64)
+    offsets = offsets_of(lists.value_lengths().to_numpy().astype(np.int64))
+    sequences = Sequences(flat, offsets, items.num_rows)
+    return Dataset(sequences, rows["user"].combine_chunks(), items["item"].combine_chunks(), items["title"].to_pylist())
+
+
+def canonical_sha256(dataset: Dataset) -> str:
+    """Over the lines `user<TAB>item` in the dataset's order: equal data has equal hashes, whatever the file."""
+    sequences = dataset.sequences
+    user_of = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    users = dataset.user_ids.cast(pa.string()).take(pa.array(user_of))
+    items = dataset.item_ids.cast(pa.string()).take(pa.array(sequences.items))
+    lines = pc.binary_join_element_wise(users, items, "\t")
+    digest = hashlib.sha256()
+    for line in lines.to_pylist():
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def read_item_ids(path: Path) -> pa.Array:
+    """The raw ids of an item table, in the order of the item indices."""
+    return pq.read_table(path, columns=["item"])["item"].combine_chunks()

@@ -1,0 +1,25 @@
+"""What a step is given beside its inputs: the outside world, behind three small things."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from distilrec.io.progress import Progress
+from distilrec.io.registry import Registry
+from distilrec.io.store import Store
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Attributes:
+    started: monotonic seconds at which the step's process began its work.
+    """
+
+    store: Store
+    progress: Progress
+    registry: Registry
+    started: float = field(default_factory=time.monotonic)
+
+    def stamp(self, step: str, content: str, **values: Any) -> dict[str, Any]:
+        """What every output's manifest says: who wrote it, from which content, in how many seconds."""
+        return {"step": step, "content": content, "seconds": round(time.monotonic() - self.started, 3), **values}

@@ -1,0 +1,150 @@
+"""evaluate: teacher, student, champion and floors on the same frozen test users, in the form that is served."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from distilrec.core.batching import histories
+from distilrec.core.config import SceneConfig
+from distilrec.core.evaluation import Ranks, Scorer, rank_users
+from distilrec.core.events import Floats, Ints, Sequences, offsets_of
+from distilrec.core.floors import MarkovFloor, PopularityFloor
+from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, per_user, remove_seen
+from distilrec.io.export import OnnxScorer
+from distilrec.io.jsons import write_json
+from distilrec.io.promotions import Entry
+from distilrec.io.store import manifest_of, whole_folder
+from distilrec.io.tables import Dataset, read_item_ids
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.inputs import OpenDataset, open_dataset
+from distilrec.steps.training import content_of
+
+MISS = 2**40
+"""The rank of a target that a champion's catalogue lacks, or that it has no history for."""
+EXAMPLE_LENGTH = 5
+
+
+def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
+    """Whole-catalogue metrics of all models, intervals, per-user ranks, examples. Returns the manifest."""
+    data = open_dataset(dataset)
+    student_manifest = manifest_of(student)
+    past, targets = data.sequences.without_last(1), data.sequences.target(1)
+    train = data.sequences.without_last(2)
+    scorers = {name: OnnxScorer(student / f"{name}.onnx", config.threads) for name in ("teacher", "student")}
+    everyone: dict[str, Scorer] = {**scorers, "popularity": PopularityFloor(train), "markov": MarkovFloor(train)}
+    ranks: dict[str, Ranks] = {}
+    for name, scorer in everyone.items():
+        ranks[name] = rank_users(scorer, past, targets)
+        adapters.progress.say("epoch", epoch=len(ranks), num_epochs=4, model=name)
+    entry = adapters.registry.champion(config.scene)
+    champion = _evaluate_champion(entry, data, past, targets, config, adapters) if entry else None
+    if champion:
+        ranks["champion"] = champion[0]
+    with whole_folder(out) as folder:
+        quality = {
+            "num_test_users": len(targets),
+            "deciding": data.deciding,
+            "models": {name: one.metrics() for name, one in ranks.items()},
+            "ndcg10": _intervals(ranks, data.deciding, config),
+            "student_over_teacher": _ratio(ranks, "student", "teacher", data.deciding, config).as_dict(),
+            "champion": _champion_summary(entry, champion, ranks, data.deciding, config),
+        }
+        write_json(folder.path / "quality.json", quality)
+        write_json(folder.path / "examples.json", _examples(config, data, past, targets, scorers))
+        columns = {
+            f"{name}_{variant}": one.variant(variant) for name, one in ranks.items() for variant in ("kept", "removed")
+        }
+        pq.write_table(pa.table({"user": data.dataset.user_ids, **columns}), folder.path / "ranks.parquet")
+        content = content_of("evaluate", config, data.content, str(student_manifest["content"]))
+        folder.manifest.update(adapters.stamp("evaluate", content))
+    return folder.manifest
+
+
+def _ndcg10(ranks: Ranks, variant: str) -> Floats:
+    return per_user(ranks.variant(variant), "ndcg", 10)
+
+
+def _intervals(ranks: dict[str, Ranks], variant: str, config: SceneConfig) -> dict[str, dict[str, float]]:
+    repeats = config.evaluate.bootstrap_repeats
+    return {name: bootstrap_mean(_ndcg10(one, variant), config.seed, repeats).as_dict() for name, one in ranks.items()}
+
+
+def _ratio(ranks: dict[str, Ranks], one: str, other: str, variant: str, config: SceneConfig) -> Interval:
+    top, bottom = _ndcg10(ranks[one], variant), _ndcg10(ranks[other], variant)
+    return bootstrap_ratio(top, bottom, config.seed, config.evaluate.bootstrap_repeats)
+
+
+def _evaluate_champion(
+    entry: Entry, data: OpenDataset, past: Sequences, targets: Ints, config: SceneConfig, adapters: Adapters
+) -> tuple[Ranks, int]:
+    """Its ranks on its own catalogue, and the number of test users whose target it lacks."""
+    folder = adapters.registry.model_folder(entry)
+    own_ids = read_item_ids(folder / "items.parquet")
+    return rank_on_own_catalogue(
+        OnnxScorer(folder / "student.onnx", config.threads), own_ids, data.dataset, past, targets
+    )
+
+
+def rank_on_own_catalogue(
+    scorer: OnnxScorer, own_ids: pa.Array, dataset: Dataset, past: Sequences, targets: Ints
+) -> tuple[Ranks, int]:
+    """Rank with a model of another catalogue: ids are matched, unknown history items skipped, unknown targets
+    missed."""
+    position = {item: index for index, item in enumerate(own_ids.to_pylist())}
+    own_of = np.array([position.get(item, -1) for item in dataset.item_ids.to_pylist()], dtype=np.int64)
+    known = own_of[past.items] >= 0
+    user_of = np.repeat(np.arange(len(past)), past.lengths)
+    lengths = np.bincount(user_of[known], minlength=len(past)).astype(np.int64)
+    usable = (lengths > 0) & (own_of[targets] >= 0)
+    mine = Sequences(own_of[past.items[known & usable[user_of]]], offsets_of(lengths[usable]), len(own_ids))
+    found = rank_users(scorer, mine, own_of[targets[usable]])
+    spread = {variant: np.full(len(past), MISS, dtype=np.int64) for variant in ("kept", "removed")}
+    for variant, ranks in spread.items():
+        ranks[usable] = found.variant(variant)
+    return Ranks(**spread), int((own_of[targets] < 0).sum())
+
+
+def _champion_summary(
+    entry: Entry | None, champion: tuple[Ranks, int] | None, ranks: dict[str, Ranks], variant: str, config: SceneConfig
+) -> dict[str, Any] | None:
+    if entry is None or champion is None:
+        return None
+    ratio = _ratio(ranks, "student", "champion", variant, config)
+    change = Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
+    return {
+        "version": entry.champion,
+        "as_of": entry.champion_as_of,
+        "num_missing_targets": champion[1],
+        "change": {key: min(value, 1e9) for key, value in change.as_dict().items()},
+    }
+
+
+def _examples(
+    config: SceneConfig, data: OpenDataset, past: Sequences, targets: Ints, scorers: dict[str, OnnxScorer]
+) -> list[dict[str, Any]]:
+    """Some test users, drawn by the seed: their newest items, the target, and both top lists as titles."""
+    wanted = min(config.evaluate.num_examples, len(past))
+    users: Ints = np.sort(np.random.default_rng(config.seed).choice(len(past), size=wanted, replace=False))
+    if not wanted:
+        return []
+    titles = data.dataset.titles
+    top: dict[str, list[list[int]]] = {}
+    for name, scorer in scorers.items():
+        scores = scorer.score(past, users)
+        if data.deciding == "removed":
+            scores = remove_seen(scores, past, users, torch.from_numpy(targets[users]))
+        top[name] = scores.topk(min(EXAMPLE_LENGTH, scores.shape[1]), dim=1).indices.tolist()
+    ids, lengths = histories(past, users, EXAMPLE_LENGTH)
+    return [
+        {
+            "user": data.dataset.user_ids[int(user)].as_py(),
+            "history": [titles[item] for item in ids[row, : lengths[row]].tolist()],
+            "target": titles[targets[user]],
+            **{name: [titles[item] for item in lists[row]] for name, lists in top.items()},
+        }
+        for row, user in enumerate(users)
+    ]

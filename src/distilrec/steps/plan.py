@@ -1,0 +1,55 @@
+"""plan: what a run would do, without doing it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from distilrec.core.config import SceneConfig
+from distilrec.core.estimate import STEPS, predicted_seconds
+from distilrec.io.checkpoints import Checkpoints
+from distilrec.io.store import Store
+from distilrec.steps.prepare import prepared
+from distilrec.steps.training import content_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Attributes:
+    epochs: of each training, what is done already and what will be at most.
+    """
+
+    scene: str
+    counts: dict[str, int]
+    deciding: str
+    predicted_seconds: dict[str, float]
+    epochs: dict[str, tuple[int, int]]
+
+
+def plan(config: SceneConfig, as_of: str, store: Store) -> Plan:
+    """Reads and filters the data as prepare would.
+
+    Raises:
+        DataError: whatever prepare would refuse.
+    """
+    dataset, manifest = prepared(config, as_of)
+    counts: dict[str, int] = manifest["counts"]
+    contents = chained_contents(config, str(manifest["sha256"]))
+    limits = {"teach": config.teach.max_epochs, "search": config.search.epochs, "retrain": config.retrain.max_epochs}
+    done = {step: Checkpoints(store, config.scene, step, contents[step]).last_epoch() for step in limits}
+    predicted = predicted_seconds(config, counts["num_events"], dataset.sequences.num_items)
+    for step, limit in limits.items():
+        predicted[step] *= 1 - done[step] / limit
+    return Plan(
+        scene=config.scene,
+        counts=counts,
+        deciding=str(manifest["deciding"]),
+        predicted_seconds={step: predicted[step] for step in STEPS},
+        epochs={step: (done[step], limit) for step, limit in limits.items()},
+    )
+
+
+def chained_contents(config: SceneConfig, dataset: str) -> dict[str, Any]:
+    """The content hashes that the steps of a pipeline run will give their trainings."""
+    teach = content_of("teach", config, dataset)
+    search = content_of("search", config, dataset, teach)
+    derive = content_of("search", config, "derive", search)
+    return {"teach": teach, "search": search, "retrain": content_of("retrain", config, dataset, teach, derive)}

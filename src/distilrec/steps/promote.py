@@ -1,0 +1,257 @@
+"""promote: put everything together, decide, register, record, and write the scene's summary and report."""
+
+import getpass
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from distilrec.core.config import SceneConfig
+from distilrec.core.errors import RunError
+from distilrec.core.gate import Champion, Check, Evidence, Verdict, decide
+from distilrec.core.metrics import Interval
+from distilrec.core.operations import OPERATIONS
+from distilrec.io.jsons import read_json, write_json
+from distilrec.io.machine import versions
+from distilrec.io.promotions import Entry
+from distilrec.io.registry import RunRecord, StepRecord
+from distilrec.io.report import SceneReport, render_markdown, render_page, render_scene
+from distilrec.io.store import manifest_of, whole_folder
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.training import content_of
+
+SUMMARY_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The folders that the earlier steps wrote."""
+
+    dataset: Path
+    teacher: Path
+    search: Path
+    genotype: Path
+    student: Path
+    quality: Path
+    latency: Path
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """By step, verified."""
+        folders = (self.dataset, self.teacher, self.search, self.genotype, self.student, self.quality, self.latency)
+        manifests = [manifest_of(folder) for folder in folders]
+        return {str(manifest["step"]): manifest for manifest in manifests}
+
+
+def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) -> dict[str, Any]:
+    """Writes summary.json, section.html, report.html and summary.md. Returns the summary."""
+    manifests = inputs.manifests()
+    content = content_of("gate", config, *(str(manifest["content"]) for manifest in manifests.values()))
+    histories = {
+        "teach": read_json(inputs.teacher / "history.json"),
+        "search": read_json(inputs.search / "history.json"),
+        "retrain": read_json(inputs.student / "history.json"),
+    }
+    summary = _measured(config, inputs, manifests, histories["search"]) | {"content": content}
+    present = adapters.registry.champion(config.scene)
+    verdict = _still_comparable(decide(_evidence(summary), config.gate), summary["champion"], present)
+    run_id = adapters.registry.record(_run_record(config, summary, manifests, histories))
+    version = _register(config, inputs, summary, verdict, run_id, adapters)
+    entry = _commit(config, summary, verdict, version, adapters)
+    adapters.registry.project(entry)
+    summary["verdict"] = {
+        "word": verdict.word,
+        "promote": verdict.promote,
+        "version": version,
+        "champion": entry.champion,
+        "checks": [asdict(check) for check in verdict.checks],
+    }
+    summary["mlflow_run_id"] = run_id
+    summary["standing"] = _standing(summary)
+    summary["seconds"]["promote"] = adapters.stamp("promote", content)["seconds"]
+    section = render_scene(_scene_report(summary, inputs, histories))
+    with whole_folder(out) as folder:
+        write_json(folder.path / "summary.json", summary)
+        (folder.path / "section.html").write_text(section, encoding="utf-8")
+        page = render_page(f"distilrec: {config.scene}", [section], [summary])
+        (folder.path / "report.html").write_text(page, encoding="utf-8")
+        (folder.path / "summary.md").write_text(render_markdown([summary]), encoding="utf-8")
+        folder.manifest.update(adapters.stamp("promote", content))
+    return summary
+
+
+def _measured(
+    config: SceneConfig, inputs: Inputs, manifests: dict[str, dict[str, Any]], search_history: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The summary as far as it is known before the decision."""
+    quality, latency = read_json(inputs.quality / "quality.json"), read_json(inputs.latency / "latency.json")
+    data_keys = ("as_of", "sha256", "counts", "counts_before_filtering", "filter_rounds", "share_of_repeats", "split")
+    first, last = search_history[0]["entropy_E"], search_history[-1]["entropy_E"]
+    return {
+        "schema_version": SUMMARY_SCHEMA,
+        "scene": config.scene,
+        "data": {key: manifests["prepare"][key] for key in data_keys},
+        **quality,
+        **latency,
+        "genotype": read_json(inputs.genotype / "genotype.json"),
+        "export": read_json(inputs.student / "export.json"),
+        "search": {
+            "num_operations": len(OPERATIONS),
+            "mean_entropy_first": float(np.mean(first)),
+            "mean_entropy_last": float(np.mean(last)),
+            "entropy_last": last,
+        },
+        "seconds": {step: manifest["seconds"] for step, manifest in manifests.items()},
+        "trained_seconds": {
+            step: manifest["trained_seconds"] for step, manifest in manifests.items() if "trained_seconds" in manifest
+        },
+        "config": config.model_dump(mode="json"),
+        "versions": versions(),
+    }
+
+
+def _evidence(summary: dict[str, Any]) -> Evidence:
+    champion = summary["champion"]
+    return Evidence(
+        student_over_teacher=Interval(**summary["student_over_teacher"]),
+        student_ndcg10=summary["ndcg10"]["student"]["value"],
+        markov_ndcg10=summary["ndcg10"]["markov"]["value"],
+        speedup=Interval(**summary["p50_ratios"]["teacher_onnx_over_student_onnx"]),
+        num_test_users=summary["num_test_users"],
+        as_of=summary["data"]["as_of"],
+        champion=Champion(**{**champion, "change": Interval(**champion["change"])}) if champion else None,
+    )
+
+
+def _still_comparable(verdict: Verdict, evaluated: dict[str, Any] | None, present: Entry | None) -> Verdict:
+    """Hold if the scene's champion changed since it was evaluated."""
+    was, now = evaluated["version"] if evaluated else "", present.champion if present else ""
+    if was == now:
+        return verdict
+    sentence = (
+        f"the champion changed from version {was or 'none'} to {now or 'none'} since the evaluation; evaluate again"
+    )
+    return Verdict(False, (*verdict.checks, Check("champion_unchanged", False, sentence)))
+
+
+def _run_record(
+    config: SceneConfig,
+    summary: dict[str, Any],
+    manifests: dict[str, dict[str, Any]],
+    histories: dict[str, list[dict[str, Any]]],
+) -> RunRecord:
+    ratios = {f"p50.{name}": ratio["value"] for name, ratio in summary["p50_ratios"].items()}
+    quality = {
+        f"{model}.{variant}.{metric.replace('@', '_at_')}": value
+        for model, variants in summary["models"].items()
+        for variant, metrics in variants.items()
+        for metric, value in metrics.items()
+    }
+    steps = [
+        StepRecord(
+            name,
+            {"seconds": float(manifest["seconds"])},
+            [(row["epoch"], _epoch_metrics(row)) for row in histories.get(name, [])],
+        )
+        for name, manifest in manifests.items()
+    ]
+    return RunRecord(
+        scene=config.scene,
+        content=str(summary["content"]),
+        params=_flat(config.model_dump(mode="json")),
+        tags={
+            "as_of": summary["data"]["as_of"],
+            "data.sha256": summary["data"]["sha256"],
+            "deciding": summary["deciding"],
+        },
+        metrics={**quality, **ratios, "student_over_teacher": summary["student_over_teacher"]["value"]},
+        steps=steps,
+    )
+
+
+def _epoch_metrics(row: dict[str, Any]) -> dict[str, float]:
+    metrics = {f"loss.{name}": value for name, value in row["losses"].items()}
+    metrics |= {f"valid.{variant}.ndcg_at_10": value for variant, value in row["valid"].items()}
+    if "entropy_E" in row:
+        metrics |= {f"entropy.edge_{edge}": value for edge, value in enumerate(row["entropy_E"])}
+        metrics["expected_cost"] = row["expected_cost"]
+    return metrics
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+    return flat
+
+
+def _register(
+    config: SceneConfig, inputs: Inputs, summary: dict[str, Any], verdict: Verdict, run_id: str, adapters: Adapters
+) -> str:
+    """Register what was evaluated, with the verdict as tags. Returns the version."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "settings.json"
+        write_json(settings, {"scene": config.scene, "exclude_seen": summary["deciding"] == "removed"})
+        artifacts = {
+            "student": inputs.student / "student.onnx",
+            "weights": inputs.student / "weights.safetensors",
+            "genotype": inputs.student / "genotype.json",
+            "items": inputs.dataset / "items.parquet",
+            "settings": settings,
+        }
+        tags = {"verdict": verdict.word, "as_of": summary["data"]["as_of"], "data.sha256": summary["data"]["sha256"]}
+        return adapters.registry.register(config.scene, run_id, artifacts, tags)
+
+
+def _commit(config: SceneConfig, summary: dict[str, Any], verdict: Verdict, version: str, adapters: Adapters) -> Entry:
+    """Take the next number of the promotion log."""
+    log = adapters.registry.log(config.scene)
+    before = log.latest()
+    champion, as_of, rollback = (before.champion, before.champion_as_of, before.rollback) if before else ("", "", "")
+    if verdict.promote:
+        champion, as_of, rollback = version, summary["data"]["as_of"], champion
+    entry = Entry(
+        number=before.number + 1 if before else 1,
+        scene=config.scene,
+        version=version,
+        verdict=verdict.word,
+        reasons=tuple(check.sentence for check in verdict.checks),
+        champion=champion,
+        champion_as_of=as_of,
+        rollback=rollback,
+        who=getpass.getuser(),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if not log.append(entry):
+        raise RunError(
+            "DR-RUN-002", f"another promotion of {config.scene} took number {entry.number}; run promote again"
+        )
+    return entry
+
+
+def _standing(summary: dict[str, Any]) -> str:
+    """Where teacher and student stand against counting, in both variants, in one sentence."""
+    parts = []
+    for variant in ("kept", "removed"):
+        floor = summary["models"]["markov"][variant]["ndcg@10"]
+        sides = [
+            f"the {name} ({summary['models'][name][variant]['ndcg@10']:.4f}) is "
+            + ("above" if summary["models"][name][variant]["ndcg@10"] > floor else "not above")
+            for name in ("teacher", "student")
+        ]
+        parts.append(f"with seen items {variant} {' and '.join(sides)} the Markov floor ({floor:.4f})")
+    return f"NDCG@10 on test: {'; '.join(parts)}."
+
+
+def _scene_report(summary: dict[str, Any], inputs: Inputs, histories: dict[str, list[dict[str, Any]]]) -> SceneReport:
+    samples = pq.read_table(inputs.latency / "samples_ms.parquet")
+    return SceneReport(
+        summary=summary,
+        genotype_svg=(inputs.genotype / "genotype.svg").read_text(encoding="utf-8"),
+        histories=histories,
+        samples_ms={name: samples[name].to_numpy() for name in samples.column_names},
+        examples=read_json(inputs.quality / "examples.json"),
+    )

@@ -1,0 +1,59 @@
+"""retrain: train the derived student on, with distillation, and export it and its teacher."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distilrec.core.config import SceneConfig
+from distilrec.core.distill import LayerDistillation
+from distilrec.core.fit import Distiller, Fit, TrainingData
+from distilrec.core.genotype import Genotype
+from distilrec.core.sequence_model import initialise
+from distilrec.io.export import check_export, export_onnx
+from distilrec.io.jsons import read_json, write_json
+from distilrec.io.models import build_student, load_weights, save_student
+from distilrec.io.store import manifest_of, whole_folder
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.inputs import open_dataset, open_teacher
+from distilrec.steps.training import content_of, seeded, train, trained_seconds
+
+
+def retrain(
+    config: SceneConfig, dataset: Path, teacher: Path, genotype: Path, out: Path, adapters: Adapters
+) -> dict[str, Any]:
+    """The student starts from the supernet's weights. Writes student.onnx and teacher.onnx beside its weights."""
+    data = open_dataset(dataset)
+    teacher_model, teacher_manifest = open_teacher(teacher)
+    genotype_manifest = manifest_of(genotype)
+    architecture = Genotype.from_json(read_json(genotype / "genotype.json"))
+    generator = seeded(config, "retrain")
+    student = build_student(data.sequences.num_items, config.retrain, architecture, generator)
+    student.load_state_dict(load_weights(genotype))
+    distillation = config.retrain.distillation
+    layers = LayerDistillation(
+        student.width, teacher_model.width, len(student.cells), len(teacher_model.stack), distillation.layer_temperature
+    )
+    initialise(layers, generator)
+    training = Fit(
+        student,
+        TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding),
+        config.retrain,
+        generator,
+        Distiller(teacher_model, layers, distillation),
+    )
+    content = content_of(
+        "retrain", config, data.content, str(teacher_manifest["content"]), str(genotype_manifest["content"])
+    )
+    history = train(training, "retrain", content, config, data.deciding, adapters)
+    student.load_state_dict(training.best_weights)
+    with whole_folder(out) as folder:
+        save_student(folder.path, student.num_items, architecture, training.best_weights, history)
+        checks = {}
+        for name, model in (("student", student), ("teacher", teacher_model)):
+            export_onnx(model, folder.path / f"{name}.onnx")
+            checks[name] = asdict(check_export(model, folder.path / f"{name}.onnx", data.sequences))
+        write_json(folder.path / "export.json", checks)
+        folder.manifest.update(
+            adapters.stamp("retrain", content, trained_seconds=trained_seconds(history), best_epoch=training.best_epoch)
+        )
+    return folder.manifest

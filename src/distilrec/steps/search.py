@@ -1,0 +1,67 @@
+"""search: find the student's architecture by gradient, with distillation and cost."""
+
+from pathlib import Path
+from typing import Any
+
+from distilrec.core.cell import Supernet
+from distilrec.core.config import SceneConfig
+from distilrec.core.cost import operation_costs, relative_costs
+from distilrec.core.distill import LayerDistillation
+from distilrec.core.dropout import Dropout
+from distilrec.core.fit import Distiller, TrainingData
+from distilrec.core.search import ArchitectureSearch
+from distilrec.core.sequence_model import initialise
+from distilrec.io.jsons import write_json
+from distilrec.io.models import save_weights
+from distilrec.io.store import whole_folder
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.inputs import open_dataset, open_teacher
+from distilrec.steps.training import content_of, seeded, train, trained_seconds
+
+
+def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
+    """Writes the supernet's weights, the choice, the cost table and the distributions over time."""
+    data = open_dataset(dataset)
+    teacher_model, teacher_manifest = open_teacher(teacher)
+    knobs = config.search
+    generator = seeded(config, "search")
+    supernet = Supernet(
+        data.sequences.num_items,
+        knobs.width,
+        config.max_length,
+        Dropout(knobs.dropout, generator),
+        knobs.num_cells,
+        knobs.num_nodes,
+    )
+    layers = LayerDistillation(
+        knobs.width,
+        teacher_model.width,
+        knobs.num_cells,
+        len(teacher_model.stack),
+        knobs.distillation.layer_temperature,
+    )
+    initialise(supernet, generator)
+    initialise(layers, generator)
+    costs = operation_costs(knobs.width, config.max_length)
+    training = ArchitectureSearch(
+        supernet,
+        Distiller(teacher_model, layers, knobs.distillation),
+        TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding),
+        knobs,
+        relative_costs(costs),
+        generator,
+    )
+    content = content_of("search", config, data.content, str(teacher_manifest["content"]))
+    history = train(training, "search", content, config, data.deciding, adapters)
+    relative = relative_costs(costs).tolist()
+    with whole_folder(out) as folder:
+        save_weights(folder.path, supernet.state_dict())
+        write_json(folder.path / "history.json", history)
+        write_json(folder.path / "choice.json", {"choice": training.choice(), "num_items": data.sequences.num_items})
+        table = [
+            {"operation": name, "params": cost.params, "macs": cost.macs, "relative": share}
+            for (name, cost), share in zip(costs.items(), relative, strict=True)
+        ]
+        write_json(folder.path / "costs.json", table)
+        folder.manifest.update(adapters.stamp("search", content, trained_seconds=trained_seconds(history)))
+    return folder.manifest

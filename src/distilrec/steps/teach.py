@@ -1,0 +1,33 @@
+"""teach: train the teacher."""
+
+from pathlib import Path
+from typing import Any
+
+from distilrec.core.config import SceneConfig
+from distilrec.core.fit import Fit, TrainingData
+from distilrec.core.sequence_model import initialise
+from distilrec.io.models import TeacherShape, save_teacher
+from distilrec.io.store import whole_folder
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.inputs import open_dataset
+from distilrec.steps.training import content_of, seeded, train, trained_seconds
+
+
+def teach(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
+    """Full-catalogue softmax cross-entropy, early stopping on validation NDCG@10. Returns the manifest."""
+    data = open_dataset(dataset)
+    generator = seeded(config, "teach")
+    shape = TeacherShape.of(config.teach, data.sequences.num_items, config.max_length)
+    model = shape.build(generator)
+    initialise(model, generator)
+    training = Fit(
+        model, TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding), config.teach, generator
+    )
+    content = content_of("teach", config, data.content)
+    history = train(training, "teach", content, config, data.deciding, adapters)
+    with whole_folder(out) as folder:
+        save_teacher(folder.path, shape, training.best_weights, history)
+        folder.manifest.update(
+            adapters.stamp("teach", content, trained_seconds=trained_seconds(history), best_epoch=training.best_epoch)
+        )
+    return folder.manifest

@@ -1,0 +1,90 @@
+"""Running a training with checkpoints, history and progress: teach, search and retrain alike."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import torch
+
+from distilrec import __version__
+from distilrec.core.config import SceneConfig, content_hash
+from distilrec.core.errors import TrainingError
+from distilrec.core.fit import BatchRecord, DivergedError, EpochRecord
+from distilrec.core.search import SearchRecord
+from distilrec.core.snapshot import Snapshot
+from distilrec.io.checkpoints import Checkpoints
+from distilrec.steps.adapters import Adapters
+
+History = list[dict[str, Any]]
+
+
+class Resumable(Protocol):
+    """`Fit` and `ArchitectureSearch`."""
+
+    epoch: int
+
+    def records(self) -> Iterator[Any]: ...
+
+    def snapshot(self) -> Snapshot: ...
+
+    def restore(self, saved: Snapshot) -> None: ...
+
+
+def content_of(step: str, config: SceneConfig, *inputs: str) -> str:
+    """The hash of everything that a training's result depends on: its settings, its inputs' content, the code."""
+    shared = {"seed": config.seed, "max_length": config.max_length, "threads": config.threads}
+    settings = getattr(config, step).model_dump(mode="json")
+    versions = [__version__, torch.__version__]
+    return content_hash(step, settings, shared, config.evaluate.deciding, list(inputs), versions)
+
+
+def train(
+    training: Resumable, step: str, content: str, config: SceneConfig, deciding: str, adapters: Adapters
+) -> History:
+    """Resume from the newest checkpoint if there is one, train to the end, and return the whole history.
+
+    Raises:
+        TrainingError: the loss is no longer finite.
+    """
+    checkpoints = Checkpoints(adapters.store, config.scene, step, content)
+    history: History = []
+    found = checkpoints.latest()
+    if found:
+        training.restore(found[0])
+        history = found[1]
+        adapters.progress.say("resumed", epoch=training.epoch)
+    began = time.monotonic()
+    try:
+        for record in training.records():
+            if isinstance(record, BatchRecord):
+                adapters.progress.tick(**asdict(record))
+                continue
+            history.append({**asdict(record), "seconds": round(time.monotonic() - began, 3)})
+            checkpoints.save(training.epoch, training.snapshot(), history)
+            adapters.progress.say("epoch", **_headline(record, deciding), seconds=history[-1]["seconds"])
+            began = time.monotonic()
+    except DivergedError as error:
+        last = checkpoints.last_epoch()
+        kept = f"{checkpoints.prefix}/{last:06d}.safetensors" if last else "none"
+        raise TrainingError("DR-TRAIN-001", f"{step}: {error}; last good checkpoint: {kept}") from None
+    return history
+
+
+def _headline(record: EpochRecord | SearchRecord, deciding: str) -> dict[str, Any]:
+    return {
+        "epoch": record.epoch,
+        "num_epochs": record.num_epochs,
+        "loss": record.losses.total,
+        "ndcg10": record.valid[deciding],
+    }
+
+
+def trained_seconds(history: History) -> float:
+    """Over all epochs, also those of earlier, interrupted runs."""
+    return round(sum(float(row["seconds"]) for row in history), 3)
+
+
+def seeded(config: SceneConfig, step: str) -> torch.Generator:
+    """A generator of the step's own, so that changing one step's settings leaves the others' draws alone."""
+    return torch.Generator().manual_seed(int(content_hash(step, config.seed), 16) % 2**31)
