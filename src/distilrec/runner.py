@@ -19,6 +19,7 @@ from distilrec import __version__
 from distilrec.core.config import SceneConfig, content_hash
 from distilrec.core.errors import RunError
 from distilrec.io.jsons import read_json, read_lines, write_json
+from distilrec.io.page import render_markdown, render_page
 from distilrec.io.sources import fingerprint
 
 SECONDS_TO_STOP = 10.0
@@ -194,8 +195,6 @@ def _group_lives(group: int) -> bool:
 
 def join(run: Run) -> Path:
     """Put the finished scenes together: summary.json, summary.md and report.html. Returns the report's path."""
-    from distilrec.io.report import render_markdown, render_page
-
     finished = [scene for scene in run.scenes if scene.is_finished()]
     summaries = [scene.summary() for scene in finished]
     sections = [(scene.folder / "section.html").read_text(encoding="utf-8") for scene in finished]

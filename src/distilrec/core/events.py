@@ -108,3 +108,8 @@ def share_of_repeats(sequences: Sequences) -> float:
     user_of = np.repeat(np.arange(len(sequences)), sequences.lengths)
     pairs = np.unique(user_of * np.int64(sequences.num_items) + sequences.items)
     return 1.0 - len(pairs) / max(1, len(sequences.items))
+
+
+def popularity(train: Sequences) -> Ints:
+    """Events of each item in the training part, shape (V,)."""
+    return np.bincount(train.items, minlength=train.num_items).astype(np.int64)

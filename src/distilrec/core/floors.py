@@ -8,12 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distilrec.core.events import Floats, Ints, Sequences
-
-
-def popularity(train: Sequences) -> Ints:
-    """Events of each item in the training part, shape (V,)."""
-    return np.bincount(train.items, minlength=train.num_items).astype(np.int64)
+from distilrec.core.events import Floats, Ints, Sequences, popularity
 
 
 class PopularityFloor:

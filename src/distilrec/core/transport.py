@@ -10,7 +10,6 @@ Shapes: S student layers, T teacher layers.
 """
 
 import numpy as np
-import ot
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,6 +21,8 @@ SMALLEST = 1e-6  # below it a weight or a unit cost counts as this much, so that
 
 def optimal_flow(distances_ST: Floats, student_S: Floats, teacher_T: Floats) -> Floats:
     """The cheapest flow, shape (S, T), solved exactly by network simplex (POT's `ot.emd`)."""
+    import ot  # here, because importing it takes seconds and only search and retrain need it
+
     flow: NDArray[np.float64] = ot.emd(student_S / student_S.sum(), teacher_T / teacher_T.sum(), distances_ST)
     return flow
 

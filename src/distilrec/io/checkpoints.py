@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from distilrec.core.snapshot import Snapshot
+from distilrec.io.saved import prefix_of, saved_epochs
 from distilrec.io.store import Store
 
 KEPT = 2
@@ -18,7 +19,7 @@ class Checkpoints:
 
     def __init__(self, store: Store, scene: str, step: str, content: str) -> None:
         self.store = store
-        self.prefix = f"checkpoints/{scene}/{step}-{content}"
+        self.prefix = prefix_of(scene, step, content)
 
     def save(self, epoch: int, snapshot: Snapshot, history: list[dict[str, Any]]) -> None:
         tensors = save({name: tensor.contiguous() for name, tensor in snapshot.tensors.items()})
@@ -46,10 +47,5 @@ class Checkpoints:
                 continue
         return None
 
-    def last_epoch(self) -> int:
-        """0 if there is none."""
-        return max(self._epochs(), default=0)
-
     def _epochs(self) -> list[int]:
-        names = (key.rsplit("/", 1)[1] for key in self.store.keys(self.prefix))
-        return sorted(int(name.removesuffix(".json")) for name in names if name.endswith(".json"))
+        return saved_epochs(self.store, self.prefix)

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from distilrec.core.config import FileData, ItemTable
 from distilrec.core.errors import DataError
-from distilrec.core.events import Bools, Floats, Ints, Sequences, offsets_of
-from distilrec.core.floors import popularity
+from distilrec.core.events import Bools, Floats, Ints, Sequences, offsets_of, popularity
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}

@@ -21,8 +21,8 @@ from distilrec.io.jsons import write_json
 from distilrec.io.machine import describe_machine
 from distilrec.io.store import whole_folder
 from distilrec.steps.adapters import Adapters
+from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_student, open_teacher
-from distilrec.steps.training import content_of
 
 RATIOS = {
     "teacher_onnx_over_student_onnx": ("teacher_onnx", "student_onnx"),

@@ -15,7 +15,7 @@ from distilrec.io.models import build_student, load_weights, save_weights
 from distilrec.io.pictures import draw_genotype
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
-from distilrec.steps.training import content_of
+from distilrec.steps.content import content_of
 
 
 def derive(config: SceneConfig, search: Path, out: Path, adapters: Adapters) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from distilrec.io.promotions import Entry
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.io.tables import Dataset, read_item_ids
 from distilrec.steps.adapters import Adapters
+from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset
-from distilrec.steps.training import content_of
 
 MISS = 2**40
 """The rank of a target that a champion's catalogue lacks, or that it has no history for."""

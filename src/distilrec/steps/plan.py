@@ -5,10 +5,10 @@ from typing import Any
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.estimate import STEPS, predicted_seconds
-from distilrec.io.checkpoints import Checkpoints
+from distilrec.io.saved import last_epoch
 from distilrec.io.store import Store
-from distilrec.steps.prepare import prepared
-from distilrec.steps.training import content_of
+from distilrec.steps.content import content_of
+from distilrec.steps.prepared import prepared
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def plan(config: SceneConfig, as_of: str, store: Store) -> Plan:
     counts: dict[str, int] = manifest["counts"]
     contents = chained_contents(config, str(manifest["sha256"]))
     limits = {"teach": config.teach.max_epochs, "search": config.search.epochs, "retrain": config.retrain.max_epochs}
-    done = {step: Checkpoints(store, config.scene, step, contents[step]).last_epoch() for step in limits}
+    done = {step: last_epoch(store, config.scene, step, contents[step]) for step in limits}
     predicted = predicted_seconds(config, counts["num_events"], dataset.sequences.num_items)
     for step, limit in limits.items():
         predicted[step] *= 1 - done[step] / limit

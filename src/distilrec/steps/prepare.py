@@ -1,31 +1,16 @@
 """prepare: raw interactions to a dataset, with the floors that counting reaches."""
 
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from distilrec.core.config import SceneConfig
-from distilrec.core.errors import ConfigError, DataError
 from distilrec.core.evaluation import Scorer, rank_users
-from distilrec.core.events import (
-    FilterRound,
-    Ints,
-    Sequences,
-    filter_to_fixed_point,
-    share_of_repeats,
-    to_sequences,
-)
+from distilrec.core.events import Sequences
 from distilrec.core.floors import MarkovFloor, PopularityFloor
-from distilrec.io.sources import read_source
 from distilrec.io.store import whole_folder
-from distilrec.io.tables import Dataset, RawEvents, canonical_sha256, write_dataset
+from distilrec.io.tables import write_dataset
 from distilrec.steps.adapters import Adapters
-
-REPEATS_ARE_REMOVED_BELOW = 0.01
+from distilrec.steps.prepared import prepared
 
 
 def prepare(config: SceneConfig, as_of: str, out: Path, adapters: Adapters) -> dict[str, Any]:
@@ -35,95 +20,13 @@ def prepare(config: SceneConfig, as_of: str, out: Path, adapters: Adapters) -> d
         DataError: the data cannot be used, or too little is left of it.
     """
     dataset, manifest = prepared(config, as_of)
-    adapters.progress.say("epoch", epoch=1, num_epochs=1, **counts_of(dataset.sequences))
+    adapters.progress.say("epoch", epoch=1, num_epochs=1, **manifest["counts"])
     with whole_folder(out) as folder:
         write_dataset(folder.path, dataset)
         manifest |= {"floors": floors(dataset.sequences)}
         manifest |= adapters.stamp("prepare", manifest["sha256"])
         folder.manifest.update(manifest)
     return manifest
-
-
-def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
-    """The dataset and what is to be said of it, in memory (also used by `plan`)."""
-    raw = read_source(config.data)
-    if as_of:
-        raw = raw.select(raw.times < _instant(as_of))
-        if not len(raw.times):
-            raise DataError("DR-DATA-006", f"no event is before as_of {as_of}")
-    kept, rounds = filter_to_fixed_point(
-        raw.users, raw.items, config.prepare.min_user_events, config.prepare.min_item_events
-    )
-    events = raw.select(kept)
-    dataset = _to_dataset(events)
-    _require_enough(config, dataset.sequences, rounds)
-    repeats = share_of_repeats(dataset.sequences)
-    manifest = {
-        "scene": config.scene,
-        "as_of": datetime.fromtimestamp(float(events.times.max()), UTC).isoformat(),
-        "sha256": canonical_sha256(dataset),
-        "counts": counts_of(dataset.sequences),
-        "counts_before_filtering": {
-            "num_users": len(np.unique(raw.users)),
-            "num_items": len(np.unique(raw.items)),
-            "num_events": len(raw.users),
-        },
-        "filter_rounds": [asdict(one) for one in rounds],
-        "share_of_repeats": repeats,
-        "deciding": _deciding(config, repeats),
-        "split": "leave-one-out",
-    }
-    return dataset, manifest
-
-
-def _instant(as_of: str) -> float:
-    try:
-        moment = datetime.fromisoformat(as_of)
-    except ValueError:
-        raise ConfigError("DR-CONF-003", f"as_of = {as_of!r} is not an ISO 8601 date or time") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _to_dataset(events: RawEvents) -> Dataset:
-    """Codes made dense again: users and items in the order of their first appearance in the file."""
-    users, user_codes = _dense(events.users)
-    items, item_codes = _dense(events.items)
-    sequences = to_sequences(users, items, events.times, len(user_codes), len(item_codes))
-    item_ids = events.item_ids.take(pa.array(item_codes))
-    titles = [events.titles.get(item, item) for item in map(str, item_ids.to_pylist())]
-    return Dataset(sequences, events.user_ids.take(pa.array(user_codes)), item_ids, titles)
-
-
-def _dense(codes: Ints) -> tuple[Ints, Ints]:
-    present, dense = np.unique(codes, return_inverse=True)
-    return dense.astype(np.int64), present
-
-
-def _require_enough(config: SceneConfig, sequences: Sequences, rounds: list[FilterRound]) -> None:
-    limits = config.prepare
-    for what, number, limit in (
-        ("users", len(sequences), limits.min_users),
-        ("items", sequences.num_items, limits.min_items),
-    ):
-        if number < limit:
-            users_dropped = sum(one.num_users_dropped for one in rounds)
-            items_dropped = sum(one.num_items_dropped for one in rounds)
-            raise DataError(
-                "DR-DATA-006",
-                f"{number} {what} are left, prepare.min_{what} is {limit}: "
-                f"prepare.min_item_events {limits.min_item_events} removed {items_dropped} items and "
-                f"prepare.min_user_events {limits.min_user_events} removed {users_dropped} users",
-            )
-
-
-def _deciding(config: SceneConfig, repeats: float) -> str:
-    if config.evaluate.deciding != "auto":
-        return config.evaluate.deciding
-    return "removed" if repeats < REPEATS_ARE_REMOVED_BELOW else "kept"
-
-
-def counts_of(sequences: Sequences) -> dict[str, int]:
-    return {"num_users": len(sequences), "num_items": sequences.num_items, "num_events": len(sequences.items)}
 
 
 def floors(sequences: Sequences) -> dict[str, dict[str, dict[str, float]]]:

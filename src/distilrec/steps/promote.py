@@ -17,12 +17,13 @@ from distilrec.core.metrics import Interval
 from distilrec.core.operations import OPERATIONS
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.machine import versions
+from distilrec.io.page import render_markdown, render_page
 from distilrec.io.promotions import Entry
 from distilrec.io.registry import RunRecord, StepRecord
-from distilrec.io.report import SceneReport, render_markdown, render_page, render_scene
+from distilrec.io.report import SceneReport, render_scene
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
-from distilrec.steps.training import content_of
+from distilrec.steps.content import content_of
 
 SUMMARY_SCHEMA = 1
 

@@ -14,8 +14,9 @@ from distilrec.io.jsons import read_json, write_json
 from distilrec.io.models import build_student, load_weights, save_student
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
+from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset, open_teacher
-from distilrec.steps.training import content_of, seeded, train, trained_seconds
+from distilrec.steps.training import seeded, train, trained_seconds
 
 
 def retrain(

@@ -15,8 +15,9 @@ from distilrec.io.jsons import write_json
 from distilrec.io.models import save_weights
 from distilrec.io.store import whole_folder
 from distilrec.steps.adapters import Adapters
+from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset, open_teacher
-from distilrec.steps.training import content_of, seeded, train, trained_seconds
+from distilrec.steps.training import seeded, train, trained_seconds
 
 
 def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapters: Adapters) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from distilrec.core.sequence_model import initialise
 from distilrec.io.models import TeacherShape, save_teacher
 from distilrec.io.store import whole_folder
 from distilrec.steps.adapters import Adapters
+from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset
-from distilrec.steps.training import content_of, seeded, train, trained_seconds
+from distilrec.steps.training import seeded, train, trained_seconds
 
 
 def teach(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> dict[str, Any]:

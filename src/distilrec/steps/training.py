@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 import torch
 
-from distilrec import __version__
 from distilrec.core.config import SceneConfig, content_hash
 from distilrec.core.errors import TrainingError
 from distilrec.core.fit import BatchRecord, DivergedError, EpochRecord
 from distilrec.core.search import SearchRecord
 from distilrec.core.snapshot import Snapshot
 from distilrec.io.checkpoints import Checkpoints
+from distilrec.io.saved import last_epoch
 from distilrec.steps.adapters import Adapters
 
 History = list[dict[str, Any]]
@@ -29,14 +29,6 @@ class Resumable(Protocol):
     def snapshot(self) -> Snapshot: ...
 
     def restore(self, saved: Snapshot) -> None: ...
-
-
-def content_of(step: str, config: SceneConfig, *inputs: str) -> str:
-    """The hash of everything that a training's result depends on: its settings, its inputs' content, the code."""
-    shared = {"seed": config.seed, "max_length": config.max_length, "threads": config.threads}
-    settings = getattr(config, step).model_dump(mode="json")
-    versions = [__version__, torch.__version__]
-    return content_hash(step, settings, shared, config.evaluate.deciding, list(inputs), versions)
 
 
 def train(
@@ -65,7 +57,7 @@ def train(
             adapters.progress.say("epoch", **_headline(record, deciding), seconds=history[-1]["seconds"])
             began = time.monotonic()
     except DivergedError as error:
-        last = checkpoints.last_epoch()
+        last = last_epoch(adapters.store, config.scene, step, content)
         kept = f"{checkpoints.prefix}/{last:06d}.safetensors" if last else "none"
         raise TrainingError("DR-TRAIN-001", f"{step}: {error}; last good checkpoint: {kept}") from None
     return history

@@ -1,0 +1,59 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from distilrec.core.cell import Student, derive
+from distilrec.core.dropout import Dropout
+from distilrec.core.events import Sequences, to_sequences
+from distilrec.core.genotype import edges_of
+from distilrec.core.sasrec import SASRec
+from distilrec.core.sequence_model import initialise
+from distilrec.core.synthetic import markov_chain
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+NUM_ITEMS, WIDTH, LENGTH = 12, 8, 10
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+torch.set_num_threads(1)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def chain(predictability: float, num_users: int = 120, num_items: int = NUM_ITEMS, length: int = 14) -> Sequences:
+    events = markov_chain(num_users, num_items, length, predictability, seed=1)
+    return to_sequences(events.users, events.items, events.times, num_users, num_items)
+
+
+def sasrec(dropout: float = 0.0, num_items: int = NUM_ITEMS, width: int = WIDTH, seed: int = 0) -> SASRec:
+    random = generator(seed)
+    model = SASRec(num_items, width, LENGTH, Dropout(dropout, random), num_blocks=2, num_heads=2)
+    initialise(model, random)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(10.0)  # far from linear, so that a leak would show
+        model.items.weight[-1] = 0.0
+    return model
+
+
+def student(choice: list[int], dropout: float = 0.0, seed: int = 0, num_cells: int = 2) -> Student:
+    random = generator(seed)
+    model = Student(NUM_ITEMS, Dropout(dropout, random), derive(choice, num_cells, 3, WIDTH, LENGTH))
+    initialise(model, random)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(10.0)
+        model.items.weight[-1] = 0.0
+    return model
+
+
+NUM_EDGES = len(edges_of(3))
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    return torch.randint(NUM_ITEMS, (3, LENGTH), generator=generator(7))

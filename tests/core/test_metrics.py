@@ -1,0 +1,59 @@
+"""Arithmetic written out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from distilrec.core.events import Sequences
+from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio, per_user, ranks_of, remove_seen
+
+RANKS = np.array([1, 2, 10, 11, 500])
+
+
+def test_five_users_by_hand():
+    assert per_user(RANKS, "hr", 10).tolist() == [1, 1, 1, 0, 0]
+    assert per_user(RANKS, "mrr", 10).tolist() == [1, 0.5, 0.1, 0, 0]
+    expected = [1, 1 / math.log2(3), 1 / math.log2(11), 0, 0]
+    np.testing.assert_allclose(per_user(RANKS, "ndcg", 10), expected, rtol=1e-12)
+    assert per_user(RANKS[:0], "ndcg", 10).tolist() == []
+
+
+def test_ties_count_against_the_target():
+    scores = torch.tensor([[0.5, 0.5, 0.5], [0.1, 0.9, 0.9], [3.0, 2.0, 1.0]])
+    assert ranks_of(scores, torch.tensor([0, 2, 0])).tolist() == [3, 2, 1]
+
+
+def test_a_constant_model_scores_nothing():
+    ranks = ranks_of(torch.zeros(4, 100), torch.arange(4))
+    assert per_user(ranks.numpy(), "ndcg", 10).sum() == 0
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="not a number"):
+        ranks_of(torch.tensor([[1.0, float("nan")]]), torch.tensor([0]))
+
+
+def test_seen_items_are_removed_but_never_the_target():
+    past = Sequences(np.array([0, 1, 2, 3]), np.array([0, 3, 4]), 5)
+    scores = torch.arange(10.0).reshape(2, 5)
+    removed = remove_seen(scores, past, np.array([0, 1]), torch.tensor([1, 4]))
+    inf = float("-inf")
+    assert removed.tolist() == [[inf, 1, inf, 3, 4], [5, 6, 7, inf, 9]]
+    assert scores[0, 0] == 0, "the input is left alone"
+
+
+def test_paired_bootstrap_of_equal_models_is_exactly_one():
+    values = np.random.default_rng(0).random(50)
+    ratio = bootstrap_ratio(values, values, seed=1)
+    assert (ratio.value, ratio.low, ratio.high) == (1.0, 1.0, 1.0)
+
+
+def test_interval_covers_the_mean_about_as_often_as_it_says():
+    random = np.random.default_rng(3)
+    covered = 0
+    for trial in range(200):
+        interval = bootstrap_mean(random.normal(1.0, 1.0, size=80), seed=trial, repeats=300)
+        covered += interval.low <= 1.0 <= interval.high
+    assert 0.88 <= covered / 200 <= 0.99
