@@ -151,7 +151,7 @@ def _run_folder() -> Path | None:
 
 
 def _fix_threads(step: str, threads: int) -> None:
-    if step in ("teach", "search", "retrain", "evaluate"):
+    if step in ("teach", "search", "retrain"):
         import torch
 
         torch.set_num_threads(threads)

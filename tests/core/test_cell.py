@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator
 
 from distilrec.core.cell import Student, Supernet, derive, inherited
 from distilrec.core.dropout import Dropout
@@ -10,6 +9,7 @@ from distilrec.core.errors import ArtifactError
 from distilrec.core.genotype import Genotype, edges_of, prune
 from distilrec.core.operations import OPERATIONS
 from distilrec.core.sequence_model import initialise
+from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator
 
 NUM_OPERATIONS = len(OPERATIONS)
 ZERO_INDEX = list(OPERATIONS).index("zero")

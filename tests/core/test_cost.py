@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, sasrec, student
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -10,6 +9,7 @@ from distilrec.core.cell import Student, derive
 from distilrec.core.cost import count_params, expected_cost, model_cost, operation_costs, relative_costs
 from distilrec.core.dropout import Dropout
 from distilrec.core.operations import OPERATIONS
+from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, sasrec, student
 
 
 class _BatchedAttention(nn.Module):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, sasrec, student
 from torch import nn
 
 from distilrec.core.cell import Supernet
@@ -10,6 +9,7 @@ from distilrec.core.dropout import Dropout
 from distilrec.core.operations import OPERATIONS
 from distilrec.core.sasrec import Block
 from distilrec.core.sequence_model import SequenceModel, initialise
+from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, sasrec, student
 
 CHANGED = 6
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.conftest import generator
 
 import distilrec.core.softmax as module
 from distilrec.core.softmax import Teacher, softmax_loss
+from tests.conftest import generator
 
 
 def _case():

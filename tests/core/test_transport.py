@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
-from tests.conftest import generator
 
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.sequence_model import Layers
 from distilrec.core.transport import optimal_flow, reweighted, transport_loss
+from tests.conftest import generator
 
 
 def test_a_case_by_hand():

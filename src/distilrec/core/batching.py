@@ -86,14 +86,3 @@ def gather(sequences: Sequences, starts: Ints, lengths: Ints) -> Batch:
     inputs = np.where(inside, sequences.items[index], sequences.num_items)
     targets = np.where(inside, sequences.items[np.where(inside, index + 1, 0)], sequences.num_items)
     return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), sequences.num_items)
-
-
-def histories(sequences: Sequences, users: Ints, max_length: int) -> tuple[Tensor, Tensor]:
-    """The newest items of some users: ids_BL padded on the right, and lengths_B (at least 1 each)."""
-    stops = sequences.offsets[users + 1]
-    lengths = np.minimum(sequences.lengths[users], max_length)
-    positions = np.arange(int(lengths.max()))
-    inside = positions < lengths[:, None]
-    index = np.where(inside, (stops - lengths)[:, None] + positions, 0)
-    ids = np.where(inside, sequences.items[index], sequences.num_items)
-    return torch.from_numpy(ids), torch.from_numpy(lengths)

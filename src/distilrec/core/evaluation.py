@@ -4,13 +4,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from distilrec.core.batching import histories
 from distilrec.core.events import Ints, Sequences
-from distilrec.core.metrics import CUTOFFS, VARIANTS, per_user, ranks_of, remove_seen
-from distilrec.core.sequence_model import SequenceModel
+from distilrec.core.metrics import CUTOFFS, VARIANTS, Scores, per_user, ranks_of, remove_seen
 
 USERS_PER_BATCH = 256
 
@@ -18,20 +14,9 @@ USERS_PER_BATCH = 256
 class Scorer(Protocol):
     """Anything that scores the catalogue for some users' histories."""
 
-    def score(self, sequences: Sequences, users: Ints) -> Tensor:
+    def score(self, sequences: Sequences, users: Ints) -> Scores:
         """Shape (B, V)."""
         ...
-
-
-class ModelScorer:
-    """A model in eval mode, on the newest items of each history."""
-
-    def __init__(self, model: SequenceModel) -> None:
-        self.model = model.eval()
-
-    def score(self, sequences: Sequences, users: Ints) -> Tensor:
-        with torch.inference_mode():
-            return self.model.score_next(*histories(sequences, users, self.model.max_length))
 
 
 @dataclass(frozen=True)
@@ -62,11 +47,11 @@ def rank_users(scorer: Scorer, past: Sequences, targets: Ints) -> Ranks:
     kept, removed = [], []
     for first in range(0, len(past), USERS_PER_BATCH):
         users = np.arange(first, min(first + USERS_PER_BATCH, len(past)))
-        targets_B = torch.from_numpy(targets[users])
+        targets_B = targets[users]
         scores_BV = scorer.score(past, users)
         kept.append(ranks_of(scores_BV, targets_B))
         removed.append(ranks_of(remove_seen(scores_BV, past, users, targets_B), targets_B))
-    return Ranks(torch.cat(kept).numpy(), torch.cat(removed).numpy())
+    return Ranks(np.concatenate(kept), np.concatenate(removed))
 
 
 def mean_ndcg10(ranks: Ranks, variant: str) -> float:

@@ -113,3 +113,13 @@ def share_of_repeats(sequences: Sequences) -> float:
 def popularity(train: Sequences) -> Ints:
     """Events of each item in the training part, shape (V,)."""
     return np.bincount(train.items, minlength=train.num_items).astype(np.int64)
+
+
+def histories(sequences: Sequences, users: Ints, max_length: int) -> tuple[Ints, Ints]:
+    """The newest items of some users: ids_BL, as long as the longest, padded on the right, and lengths_B."""
+    stops = sequences.offsets[users + 1]
+    lengths = np.minimum(sequences.lengths[users], max_length)
+    positions = np.arange(int(lengths.max()))
+    inside = positions < lengths[:, None]
+    index = np.where(inside, (stops - lengths)[:, None] + positions, 0)
+    return np.where(inside, sequences.items[index], sequences.num_items), lengths

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from distilrec.core.batching import Batch, Windows, cut_windows, training_batches
 from distilrec.core.config import Distillation, Training
 from distilrec.core.distill import LayerDistillation
-from distilrec.core.evaluation import ModelScorer, mean_ndcg10, rank_users
+from distilrec.core.evaluation import mean_ndcg10, rank_users
 from distilrec.core.events import Ints, Sequences
-from distilrec.core.sequence_model import Layers, SequenceModel
+from distilrec.core.sequence_model import Layers, ModelScorer, SequenceModel
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.softmax import Teacher, softmax_loss
 

@@ -4,9 +4,7 @@ A model below the Markov floor has learnt nothing worth compressing.
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from distilrec.core.events import Floats, Ints, Sequences, popularity
 
@@ -15,11 +13,11 @@ class PopularityFloor:
     """Scores every item by its count, whoever asks."""
 
     def __init__(self, train: Sequences) -> None:
-        self.score_V = torch.from_numpy(popularity(train).astype(np.float64))
+        self.score_V: Floats = popularity(train).astype(np.float64)
 
-    def score(self, sequences: Sequences, users: Ints) -> Tensor:
+    def score(self, sequences: Sequences, users: Ints) -> Floats:
         """Scores of shape (B, V)."""
-        return self.score_V.repeat(len(users), 1)
+        return np.tile(self.score_V, (len(users), 1))
 
 
 class MarkovFloor:
@@ -39,9 +37,9 @@ class MarkovFloor:
         counts = popularity(train).astype(np.float64)
         self._popularity: Floats = counts / (counts.max() + 1.0)
 
-    def score(self, sequences: Sequences, users: Ints) -> Tensor:
+    def score(self, sequences: Sequences, users: Ints) -> Floats:
         """Scores of shape (B, V)."""
-        scores = np.tile(self._popularity, (len(users), 1))
+        scores: Floats = np.tile(self._popularity, (len(users), 1))
         for row, last in enumerate(sequences.target(1)[users]):
             np.add.at(scores[row], self._target[self._offsets[last] : self._offsets[last + 1]], 1.0)
-        return torch.from_numpy(scores)
+        return scores

@@ -4,38 +4,40 @@ Shapes: B users, V items (no padding column), K cut-offs.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from distilrec.core.events import Floats, Ints, Sequences
+
+Scores = NDArray[np.floating[Any]]
+"""Of any precision."""
 
 CUTOFFS = (1, 5, 10, 20)
 VARIANTS = ("kept", "removed")
 
 
-def ranks_of(scores_BV: Tensor, targets_B: Tensor) -> Tensor:
+def ranks_of(scores_BV: Scores, targets_B: Ints) -> Ints:
     """The target's rank, 1 the best. Ties count against it: a constant score ranks it last.
 
     Raises:
         ValueError: a score that is not a number.
     """
-    target_B1 = scores_BV.gather(1, targets_B[:, None])
-    if bool(torch.isnan(scores_BV).any()):
+    if np.isnan(scores_BV).any():
         raise ValueError("a score is not a number")
-    return (scores_BV >= target_B1).sum(dim=1)
+    target_B1 = np.take_along_axis(scores_BV, targets_B[:, None], axis=1)
+    ranks: Ints = (scores_BV >= target_B1).sum(axis=1)
+    return ranks
 
 
-def remove_seen(scores_BV: Tensor, sequences: Sequences, users: Ints, targets_B: Tensor) -> Tensor:
+def remove_seen(scores_BV: Scores, sequences: Sequences, users: Ints, targets_B: Ints) -> Scores:
     """A copy in which every item of the user's history scores minus infinity, the target excepted."""
-    lengths = sequences.lengths[users]
-    rows = torch.from_numpy(np.repeat(np.arange(len(users)), lengths))
-    columns = torch.from_numpy(np.concatenate([sequences.of(int(user)) for user in users]))
-    removed_BV = scores_BV.clone()
-    removed_BV[rows, columns] = float("-inf")
-    everyone = torch.arange(len(users))
+    rows = np.repeat(np.arange(len(users)), sequences.lengths[users])
+    columns = np.concatenate([sequences.of(int(user)) for user in users])
+    everyone = np.arange(len(users))
+    removed_BV = scores_BV.copy()
+    removed_BV[rows, columns] = -np.inf
     removed_BV[everyone, targets_B] = scores_BV[everyone, targets_B]
     return removed_BV
 

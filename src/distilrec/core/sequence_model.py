@@ -6,10 +6,13 @@ The padding id is V, the last row of the item embedding, which stays zero.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distilrec.core.dropout import Dropout
+from distilrec.core.events import Ints, Sequences, histories
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,21 @@ class SequenceModel(nn.Module):
         state_BLD = self(ids_BL).state_BLD
         last_B1D = (lengths_B - 1)[:, None, None].expand(-1, 1, state_BLD.shape[2])
         return self.score(state_BLD.gather(1, last_B1D).squeeze(1))
+
+
+class ModelScorer:
+    """A model in eval mode, on the newest items of each history."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        self.model = model.eval()
+
+    def score(self, sequences: Sequences, users: Ints) -> NDArray[np.float32]:
+        """Shape (B, V)."""
+        ids_BL, lengths_B = histories(sequences, users, self.model.max_length)
+        with torch.inference_mode():
+            scores_BV = self.model.score_next(torch.from_numpy(ids_BL), torch.from_numpy(lengths_B))
+        scores: NDArray[np.float32] = scores_BV.numpy()
+        return scores
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:

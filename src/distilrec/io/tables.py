@@ -73,14 +73,14 @@ def checked_file(name: str) -> Path:
 
 
 def _read(path: Path, wanted: list[str]) -> pa.Table:
-    suffix = path.suffix.lower()
+    suffix, wanted = path.suffix.lower(), list(dict.fromkeys(wanted))
     if suffix not in SEPARATORS and suffix != ".parquet":
         raise DataError("DR-DATA-002", f"{path} ends in {suffix or 'nothing'!r}; readable are .csv, .tsv and .parquet")
     try:
         if suffix == ".parquet":
             names = pq.read_schema(path).names
             _require(path, wanted, names)
-            return pq.read_table(path, columns=list(dict.fromkeys(wanted)))
+            return pq.read_table(path, columns=wanted)
         parse = pa_csv.ParseOptions(delimiter=SEPARATORS[suffix])
         with pa_csv.open_csv(path, parse_options=parse) as stream:
             _require(path, wanted, stream.schema.names)

@@ -16,13 +16,13 @@ from distilrec.core.config import SceneConfig
 from distilrec.core.cost import model_cost
 from distilrec.core.latency import Percentiles, median_ratio
 from distilrec.core.sequence_model import SequenceModel
-from distilrec.io.export import OnnxScorer
+from distilrec.io.exported import OnnxScorer
 from distilrec.io.jsons import write_json
 from distilrec.io.machine import describe_machine
+from distilrec.io.models import load_student, load_teacher
 from distilrec.io.store import whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
-from distilrec.steps.inputs import open_student, open_teacher
 
 RATIOS = {
     "teacher_onnx_over_student_onnx": ("teacher_onnx", "student_onnx"),
@@ -36,8 +36,8 @@ Request = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
     """One user a request, a full-length history to the scores of the whole catalogue. Returns the manifest."""
-    teacher_model, teacher_manifest = open_teacher(teacher)
-    student_model, student_manifest = open_student(student)
+    teacher_model, teacher_manifest = load_teacher(teacher)
+    student_model, student_manifest = load_student(student)
     knobs = config.benchmark
     torch.set_num_threads(knobs.threads)
     candidates = {

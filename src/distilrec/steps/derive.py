@@ -25,10 +25,11 @@ def derive(config: SceneConfig, search: Path, out: Path, adapters: Adapters) -> 
     knobs = config.search
     genotype = derive_genotype(found["choice"], knobs.num_cells, knobs.num_nodes, knobs.width, config.max_length)
     student = build_student(found["num_items"], config.retrain, genotype, torch.Generator())
+    drawing = draw_genotype(genotype.to_json(), genotype.live_nodes(), found["operations"])
     with whole_folder(out) as folder:
         write_json(folder.path / "genotype.json", genotype.to_json())
         write_json(folder.path / "cost.json", asdict(model_cost(student)))
-        (folder.path / "genotype.svg").write_text(draw_genotype(genotype), encoding="utf-8")
+        (folder.path / "genotype.svg").write_text(drawing, encoding="utf-8")
         save_weights(folder.path, inherited(student, load_weights(search)))
         folder.manifest.update(
             adapters.stamp("derive", content_of("search", config, "derive", str(manifest["content"])))

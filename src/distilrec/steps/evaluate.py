@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
-from distilrec.core.batching import histories
 from distilrec.core.config import SceneConfig
 from distilrec.core.evaluation import Ranks, Scorer, rank_users
-from distilrec.core.events import Floats, Ints, Sequences, offsets_of
+from distilrec.core.events import Floats, Ints, Sequences, histories, offsets_of
 from distilrec.core.floors import MarkovFloor, PopularityFloor
 from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, per_user, remove_seen
-from distilrec.io.export import OnnxScorer
+from distilrec.io.exported import OnnxScorer
 from distilrec.io.jsons import write_json
 from distilrec.io.promotions import Entry
 from distilrec.io.store import manifest_of, whole_folder
@@ -136,8 +134,8 @@ def _examples(
     for name, scorer in scorers.items():
         scores = scorer.score(past, users)
         if data.deciding == "removed":
-            scores = remove_seen(scores, past, users, torch.from_numpy(targets[users]))
-        top[name] = scores.topk(min(EXAMPLE_LENGTH, scores.shape[1]), dim=1).indices.tolist()
+            scores = remove_seen(scores, past, users, targets[users])
+        top[name] = np.argsort(-scores, axis=1, kind="stable")[:, :EXAMPLE_LENGTH].tolist()
     ids, lengths = histories(past, users, EXAMPLE_LENGTH)
     return [
         {

@@ -14,7 +14,6 @@ from distilrec.core.config import SceneConfig
 from distilrec.core.errors import RunError
 from distilrec.core.gate import Champion, Check, Evidence, Verdict, decide
 from distilrec.core.metrics import Interval
-from distilrec.core.operations import OPERATIONS
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.machine import versions
 from distilrec.io.page import render_markdown, render_page
@@ -90,6 +89,7 @@ def _measured(
     """The summary as far as it is known before the decision."""
     quality, latency = read_json(inputs.quality / "quality.json"), read_json(inputs.latency / "latency.json")
     data_keys = ("as_of", "sha256", "counts", "counts_before_filtering", "filter_rounds", "share_of_repeats", "split")
+    choice = read_json(inputs.search / "choice.json")
     first, last = search_history[0]["entropy_E"], search_history[-1]["entropy_E"]
     return {
         "schema_version": SUMMARY_SCHEMA,
@@ -100,7 +100,8 @@ def _measured(
         "genotype": read_json(inputs.genotype / "genotype.json"),
         "export": read_json(inputs.student / "export.json"),
         "search": {
-            "num_operations": len(OPERATIONS),
+            "edges": choice["edges"],
+            "operations": choice["operations"],
             "mean_entropy_first": float(np.mean(first)),
             "mean_entropy_last": float(np.mean(last)),
             "entropy_last": last,

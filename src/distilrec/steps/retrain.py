@@ -11,11 +11,11 @@ from distilrec.core.genotype import Genotype
 from distilrec.core.sequence_model import initialise
 from distilrec.io.export import check_export, export_onnx
 from distilrec.io.jsons import read_json, write_json
-from distilrec.io.models import build_student, load_weights, save_student
+from distilrec.io.models import build_student, load_teacher, load_weights, save_student
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
-from distilrec.steps.inputs import open_dataset, open_teacher
+from distilrec.steps.inputs import open_dataset
 from distilrec.steps.training import seeded, train, trained_seconds
 
 
@@ -24,7 +24,7 @@ def retrain(
 ) -> dict[str, Any]:
     """The student starts from the supernet's weights. Writes student.onnx and teacher.onnx beside its weights."""
     data = open_dataset(dataset)
-    teacher_model, teacher_manifest = open_teacher(teacher)
+    teacher_model, teacher_manifest = load_teacher(teacher)
     genotype_manifest = manifest_of(genotype)
     architecture = Genotype.from_json(read_json(genotype / "genotype.json"))
     generator = seeded(config, "retrain")

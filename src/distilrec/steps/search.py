@@ -9,21 +9,22 @@ from distilrec.core.cost import operation_costs, relative_costs
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
 from distilrec.core.fit import Distiller, TrainingData
+from distilrec.core.genotype import edges_of
 from distilrec.core.search import ArchitectureSearch
 from distilrec.core.sequence_model import initialise
 from distilrec.io.jsons import write_json
-from distilrec.io.models import save_weights
+from distilrec.io.models import load_teacher, save_weights
 from distilrec.io.store import whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
-from distilrec.steps.inputs import open_dataset, open_teacher
+from distilrec.steps.inputs import open_dataset
 from distilrec.steps.training import seeded, train, trained_seconds
 
 
 def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
     """Writes the supernet's weights, the choice, the cost table and the distributions over time."""
     data = open_dataset(dataset)
-    teacher_model, teacher_manifest = open_teacher(teacher)
+    teacher_model, teacher_manifest = load_teacher(teacher)
     knobs = config.search
     generator = seeded(config, "search")
     supernet = Supernet(
@@ -58,7 +59,13 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
     with whole_folder(out) as folder:
         save_weights(folder.path, supernet.state_dict())
         write_json(folder.path / "history.json", history)
-        write_json(folder.path / "choice.json", {"choice": training.choice(), "num_items": data.sequences.num_items})
+        found = {
+            "choice": training.choice(),
+            "edges": edges_of(knobs.num_nodes),
+            "operations": list(costs),
+            "num_items": data.sequences.num_items,
+        }
+        write_json(folder.path / "choice.json", found)
         table = [
             {"operation": name, "params": cost.params, "macs": cost.macs, "relative": share}
             for (name, cost), share in zip(costs.items(), relative, strict=True)

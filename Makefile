@@ -1,0 +1,40 @@
+# Everything goes through one environment, made from constraints.txt.
+PYTHON ?= python3
+SCENES ?= under-25
+BIN := .venv/bin
+ALL := under-25 25-34 35-and-over
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo demo-long test check golden clean
+
+help: ## This list.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+env: .venv/complete ## The environment, from pinned constraints.
+
+.venv/complete: constraints.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,cluster]'
+	touch $@
+
+demo: env ## MovieLens-1M, users under 25; SCENES=all runs three age groups.
+	$(BIN)/distilrec fetch movielens-1m
+	$(BIN)/distilrec run $(patsubst %,scenes/ml1m-%.yaml,$(if $(filter all,$(SCENES)),$(ALL),$(SCENES)))
+
+demo-long: env ## Users of 35 and over, trained long enough to pass the Markov floor.
+	$(BIN)/distilrec fetch movielens-1m
+	$(BIN)/distilrec run scenes/ml1m-35-and-over-long.yaml
+
+test: env ## All tests.
+	$(BIN)/python -m pytest
+
+check: env ## Lint, format and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src
+
+golden: env ## Compile components and pipeline into their committed YAML, and the lists in docs/.
+	$(BIN)/python -m tests.regenerate
+
+clean: ## Everything that can be made again, runs excepted.
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

@@ -1,0 +1,110 @@
+"""Bad files, each refused in one sentence that says what, where and which value."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distilrec.core.config import FileData
+from distilrec.core.errors import DataError
+from distilrec.core.events import to_sequences
+from distilrec.io.tables import Dataset, canonical_sha256, read_dataset, read_events, write_dataset
+
+HEADER = "user_id,item_id,timestamp\n"
+
+
+def _read(path, **options):
+    return read_events(FileData.model_validate({"source": "file", "path": str(path), **options}))
+
+
+def _refused(path, code, *words, **options):
+    with pytest.raises(DataError) as caught:
+        _read(path, **options)
+    assert caught.value.code == code
+    assert str(path) in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_empty_and_unreadable_files(tmp_path):
+    _refused(tmp_path / "none.csv", "DR-DATA-001", "does not exist")
+    (tmp_path / "empty.csv").write_text("")
+    _refused(tmp_path / "empty.csv", "DR-DATA-002", "0 bytes")
+    (tmp_path / "header.csv").write_text(HEADER)
+    _refused(tmp_path / "header.csv", "DR-DATA-002", "no rows")
+    (tmp_path / "ragged.csv").write_text(HEADER + "a,b\n")
+    _refused(tmp_path / "ragged.csv", "DR-DATA-002", "csv table")
+    (tmp_path / "noise.parquet").write_bytes(b"PAR1 but no more")
+    _refused(tmp_path / "noise.parquet", "DR-DATA-002", "parquet")
+    (tmp_path / "log.xlsx").write_bytes(b"PK")
+    _refused(tmp_path / "log.xlsx", "DR-DATA-002", ".xlsx", ".tsv")
+    (tmp_path / "binary.tsv").write_bytes(b"user_id\titem_id\ttimestamp\n\xff\xfe\tb\t1\n")
+    _refused(tmp_path / "binary.tsv", "DR-DATA-002", "UTF8")
+
+
+def test_missing_column(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item_id,timestamp\na,b,1\n")
+    _refused(path, "DR-DATA-003", "'user_id'", "'user'")
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "words"),
+    [
+        (",b,1", "DR-DATA-004", ("'user_id'", "row 2")),
+        ("a, ,1", "DR-DATA-004", ("'item_id'", "row 2")),
+        ("a,b,yesterday", "DR-DATA-005", ("row 2", "'yesterday'")),
+        ("a,b,", "DR-DATA-005", ("row 2", "''")),
+        ("a,b,-5", "DR-DATA-005", ("row 2", "-5", "1970")),
+        ("a,b,nan", "DR-DATA-005", ("row 2", "nan")),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, row, code, words):
+    path = tmp_path / "log.csv"
+    path.write_text(f"{HEADER}a,b,1\n{row}\nc,d,3\n")
+    _refused(path, code, *words)
+
+
+def test_bad_rows_in_parquet(tmp_path):
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"user_id": [1, None], "item_id": [1, 2], "timestamp": [1, 2]}), path)
+    _refused(path, "DR-DATA-004", "row 2")
+    pq.write_table(pa.table({"user_id": [1.5, 2.0], "item_id": [1, 2], "timestamp": [1, 2]}), path)
+    _refused(path, "DR-DATA-003", "double", "user_id")
+
+
+@pytest.mark.parametrize(
+    "times", ["10\n20.5", "1970-01-01T00:00:10\n1970-01-01 00:00:20.5", "1970-01-01T00:00:10Z\n1970-01-01T00:00:20.5Z"]
+)
+def test_times_as_numbers_and_as_dates(tmp_path, times):
+    path = tmp_path / "log.tsv"
+    first, second = times.split("\n")
+    path.write_text(f"who\twhat\twhen\textra\nu1\t007\t{first}\tx\nu1\ti2\t{second}\ty\n")
+    events = _read(path, columns={"user": "who", "item": "what", "time": "when"})
+    assert events.times.tolist() == [10.0, 20.5]
+    assert events.item_ids.to_pylist() == ["007", "i2"]
+
+
+def test_parquet_timestamps_units_and_titles(tmp_path):
+    path, items = tmp_path / "log.parquet", tmp_path / "items.csv"
+    when = pa.array([1_000_000, 2_000_000], pa.timestamp("us"))
+    pq.write_table(pa.table({"user_id": [7, 7], "item_id": [3, 4], "timestamp": when}), path)
+    items.write_text("item_id,title\n3,Three\n")
+    events = _read(path, items={"path": str(items)})
+    assert (events.times.tolist(), events.item_ids.to_pylist(), events.titles) == ([1.0, 2.0], [3, 4], {"3": "Three"})
+    csv = tmp_path / "log.csv"
+    csv.write_text(HEADER + "a,b,1500\n")
+    assert _read(csv, time_unit="ms").times.tolist() == [1.5]
+
+
+def test_a_dataset_survives_its_files_and_its_hash_follows_its_content(tmp_path):
+    sequences = to_sequences(np.repeat([0, 1], 4), np.array([0, 1, 2, 0, 2, 2, 1, 0]), np.arange(8.0), 2, 3)
+    dataset = Dataset(sequences, pa.array(["u", "v"]), pa.array([10, 20, 30]), ["Ten", "Twenty", "Thirty"])
+    write_dataset(tmp_path, dataset)
+    again = read_dataset(tmp_path)
+    assert again.sequences.items.tolist() == sequences.items.tolist()
+    assert again.sequences.offsets.tolist() == sequences.offsets.tolist()
+    assert (again.titles, again.item_ids.to_pylist()) == (dataset.titles, [10, 20, 30])
+    assert canonical_sha256(again) == canonical_sha256(dataset)
+    other = Dataset(sequences, pa.array(["u", "w"]), dataset.item_ids, dataset.titles)
+    assert canonical_sha256(other) != canonical_sha256(dataset)

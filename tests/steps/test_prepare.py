@@ -1,0 +1,114 @@
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from distilrec.core.errors import ConfigError, DataError
+from distilrec.io.exported import OnnxScorer
+from distilrec.io.scenes import load_scene
+from distilrec.io.tables import Dataset
+from distilrec.steps.evaluate import MISS, rank_on_own_catalogue
+from distilrec.steps.prepare import floors
+from distilrec.steps.prepared import prepared
+from tests.conftest import SHARED, chain
+
+SASREC_TARGETS = "88bb49f6e81018e9fd5813b41847e1cc0310a3d3a855276567a6181a9b1f9a9b"
+"""sha256 of the sorted lines `user item` of the test targets, once they had been found equal to those of SASRec's file."""
+
+
+def test_what_the_filter_removed_is_said_when_too_little_is_left(tmp_path):
+    rows = [f"u{user},i{user}-{event},{event}" for user in range(60) for event in range(6)]
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows))
+    with pytest.raises(DataError, match=r"0 users are left, prepare.min_users is 50: .*removed 360 items"):
+        prepared(load_scene(f"scene: shop\ndata: {{source: file, path: {tmp_path}/log.csv}}\n"), "")
+
+
+def test_as_of_cuts_and_is_checked():
+    scene = load_scene("scene: shop\ndata: {source: synthetic, events_per_user: 30}\n")
+    dataset, manifest = prepared(scene, "1970-01-01T00:00:20")
+    assert (dataset.sequences.lengths == 20).all()
+    assert manifest["as_of"] == "1970-01-01T00:00:19+00:00"
+    with pytest.raises(ConfigError, match="'tomorrow' is not an ISO 8601"):
+        prepared(scene, "tomorrow")
+    with pytest.raises(DataError, match="no event is before"):
+        prepared(scene, "1970-01-01")
+
+
+def test_equal_data_has_equal_identity_and_the_deciding_variant_follows_the_repeats():
+    scene = load_scene("scene: shop\ndata: {source: synthetic}\n")
+    (_, one), (_, other) = prepared(scene, ""), prepared(scene, "")
+    assert one == other
+    assert one["deciding"] == "kept"
+    assert one["share_of_repeats"] > 0.01
+    assert (
+        prepared(load_scene("scene: shop\ndata: {source: synthetic}\n", "evaluate.deciding=removed"), "")[1]["deciding"]
+        == "removed"
+    )
+
+
+class _LastIsBest:
+    """Scores item i of its own catalogue by i; stands for a champion with other items."""
+
+    num_items = 4
+
+    def score(self, sequences, users):
+        return np.tile(np.arange(4.0), (len(users), 1))
+
+
+def test_a_champion_is_ranked_on_its_own_catalogue():
+    dataset = Dataset(
+        chain(0.5, num_users=3, num_items=3, length=5), pa.array(["u", "v", "w"]), pa.array(["a", "b", "c"]), []
+    )
+    past = dataset.sequences.without_last(1)
+    targets = np.array([0, 1, 2])  # a, b, c
+    scorer: OnnxScorer = _LastIsBest()
+    ranks, missing = rank_on_own_catalogue(scorer, pa.array(["x", "b", "a", "y"]), dataset, past, targets)
+    assert missing == 1
+    known = [bool({0, 1} & set(past.of(user).tolist())) for user in range(3)]
+    assert ranks.kept.tolist() == [2 if known[0] else MISS, 3 if known[1] else MISS, MISS]
+
+
+@pytest.mark.skipif(not (SHARED / "ml-1m").is_dir(), reason="MovieLens-1M is not here")
+def test_movielens_targets_are_those_of_the_literature(tmp_path):
+    import gzip
+
+    with gzip.open(SHARED / "ml-1m" / "ratings.dat.gz", "rt") as source, (tmp_path / "r.csv").open("w") as out:
+        out.write("user_id,item_id,timestamp\n")
+        for line in source:
+            user, item, _, when = line.split("::")
+            out.write(f"{user},{item},{when}")
+    scene = load_scene(f"scene: ml1m\ndata: {{source: file, path: {tmp_path}/r.csv}}\n")
+    dataset, manifest = prepared(scene, "")
+    assert manifest["counts"] == {"num_users": 6040, "num_items": 3416, "num_events": 999611}
+    ours = dict(
+        zip(
+            dataset.user_ids.to_pylist(),
+            dataset.item_ids.take(pa.array(dataset.sequences.target(1))).to_pylist(),
+            strict=True,
+        )
+    )
+    theirs = _sasrec_targets()
+    assert ours == theirs
+    digest = hashlib.sha256("\n".join(f"{user} {ours[user]}" for user in sorted(ours)).encode()).hexdigest()
+    assert digest == SASREC_TARGETS
+    # peers.md: Markov .1073 kept / .1259 removed, popularity .0079 / .0180.
+    found = floors(dataset.sequences)
+    assert found["markov"]["kept"]["ndcg@10"] == pytest.approx(0.1073, abs=0.002)
+    assert found["markov"]["removed"]["ndcg@10"] == pytest.approx(0.1259, abs=0.002)
+    assert found["popularity"]["removed"]["ndcg@10"] == pytest.approx(0.0180, abs=0.0005)
+
+
+def _sasrec_targets() -> dict[str, str]:
+    """The last item of each user in SASRec's own file, in MovieLens' ids."""
+    import gzip
+
+    def table(name):
+        with gzip.open(SHARED / "ml-1m" / name, "rt") as file:
+            return [line.strip().replace(",", " ").split() for line in file]
+
+    def ids(name):
+        return {row[0]: row[1] for row in table(name) if row[0].isdigit()}
+
+    users, items = ids("sasrec-user-map.csv.gz"), ids("sasrec-item-map.csv.gz")
+    return {users[user]: items[item] for user, item in table("sasrec-ml-1m.txt.gz")}

@@ -1,0 +1,106 @@
+"""What a person meets at the command line when something is wrong: one sentence, exit code 2, nothing written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+DISTILREC = str(Path(sys.executable).parent / "distilrec")
+SYNTHETIC = "scene: shop\ndata: {source: synthetic, num_users: 60, num_items: 20, events_per_user: 8}\n"
+
+
+def distilrec(*arguments, cwd, **environment):
+    return subprocess.run(
+        [DISTILREC, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+def _refused(result, code, *words):
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"{code}: ")
+    assert "Fix: " in lines[0]
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("scene", "code", "words"),
+    [
+        ("scene: shop\ndata: {source: file, path: none.csv}\n", "DR-DATA-001", ("none.csv",)),
+        ("scene: shop\ndata: {source: file, path: log.csv}\n", "DR-DATA-003", ("log.csv", "'item_id'")),
+        (SYNTHETIC + "teach: {width: 33}\n", "DR-CONF-005", ("33",)),
+        (SYNTHETIC + "prepare: {min_users: 100}\n", "DR-DATA-006", ("60 users", "100")),
+        ("scene: Shop\n", "DR-CONF-004", ("Shop",)),
+        ("scene: shop\ndata: {source: movielens-1m, ages: 25-34}\n", "DR-DATA-007", ("has not been fetched",)),
+    ],
+)
+def test_refused_before_any_work(tmp_path, scene, code, words):
+    (tmp_path / "log.csv").write_text("user_id,item,timestamp\na,b,1\n")
+    (tmp_path / "scene.yaml").write_text(scene)
+    _refused(distilrec("run", "scene.yaml", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache")), code, *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "scene.yaml"]
+
+
+def test_an_output_folder_of_something_else(tmp_path):
+    (tmp_path / "scene.yaml").write_text(SYNTHETIC)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    _refused(distilrec("run", "scene.yaml", "--out", "mine", cwd=tmp_path), "DR-RUN-001", "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_two_scenes_of_one_name(tmp_path):
+    (tmp_path / "scene.yaml").write_text(SYNTHETIC)
+    _refused(distilrec("run", "scene.yaml", "scene.yaml", cwd=tmp_path), "DR-CONF-005", "shop")
+
+
+def test_steps_refuse_what_no_step_wrote(tmp_path):
+    (tmp_path / "scene.yaml").write_text(SYNTHETIC)
+    (tmp_path / "empty").mkdir()
+    result = distilrec("teach", "--scene", "scene.yaml", "--dataset", "empty", "--teacher", "out", cwd=tmp_path)
+    _refused(result, "DR-ART-001", "empty")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_step_alone_and_a_plan(tmp_path):
+    (tmp_path / "scene.yaml").write_text(SYNTHETIC)
+    done = distilrec("prepare", "--scene", "scene.yaml", "--dataset", "data", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
+        "items.parquet",
+        "manifest.json",
+        "sequences.parquet",
+    ]
+    plan = distilrec("plan", "scene.yaml", "--set", "teach.max_epochs=3", cwd=tmp_path)
+    assert "60 users" in plan.stdout and "up to 3 epochs" in plan.stdout
+
+
+def test_version_and_help():
+    assert distilrec("--version", cwd=ROOT).stdout.startswith("distilrec 0.")
+    text = distilrec("--help", cwd=ROOT, COLUMNS="120").stdout
+    for command in (
+        "run",
+        "plan",
+        "fetch",
+        "prepare",
+        "teach",
+        "search",
+        "derive",
+        "retrain",
+        "evaluate",
+        "benchmark",
+        "promote",
+    ):
+        assert command in text

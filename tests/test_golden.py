@@ -1,0 +1,18 @@
+"""What is generated and committed is what the code generates. `make golden` writes it again."""
+
+import pytest
+
+from tests.regenerate import ROOT, compiled, errors_page, golden_files
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.mark.parametrize("path", golden_files(), ids=lambda path: path.parent.name)
+def test_compiled_yaml(path, tmp_path):
+    text = compiled(golden_files()[path], tmp_path)
+    assert text == path.read_text(encoding="utf-8")
+    assert "pip install" not in text and "packages_to_install" not in text
+
+
+def test_errors_page():
+    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == errors_page()
