@@ -1,14 +1,19 @@
-"""Writes what is generated and committed: compiled YAML and docs/errors.md. `make golden`."""
+"""Writes what is generated and committed: compiled YAML, docs/errors.md, docs/settings.md. `make golden`."""
 
+import inspect
+import json
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import yaml
-from distilrec.pipelines.retrain_scene import retrain_scene
 from kfp import compiler
+from pydantic import BaseModel
 
 from distilrec import components
+from distilrec.core.config import SceneConfig
 from distilrec.core.errors import CATALOGUE
 from distilrec.core.estimate import STEPS
+from distilrec.pipelines.retrain_scene import retrain_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,6 +48,40 @@ def errors_page() -> str:
     )
 
 
+def settings_page() -> str:
+    """Every knob, from its one home."""
+    sections = ["# Settings\n\nA scene is one YAML file with these keys. `--set teach.max_epochs=5` overrides one."]
+    sections += _section("", SceneConfig)
+    return "\n\n".join(sections) + "\n"
+
+
+def _section(prefix: str, kind: type[BaseModel]) -> list[str]:
+    rows, below = [], []
+    for name, field in kind.model_fields.items():
+        branches = [one for one in (field.annotation, *get_args(field.annotation)) if _is_config(one)]
+        if not branches:
+            default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+            choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+            limits = ", ".join([*(_limit(one) for one in field.metadata if _limit(one)), *map(str, choices)])
+            meaning = " ".join((field.description or "").split())
+            rows.append(f"| `{prefix}{name}` | {default} | {limits} | {meaning} |")
+        for branch in branches:
+            note = f"\n\n{inspect.cleandoc(branch.__doc__)}" if branch.__doc__ else ""
+            below.append(f"## {prefix}{name}: {branch.__name__}{note}")
+            below += _section(f"{prefix}{name}.", branch)
+    table = "\n".join(["| key | default | range | |", "| --- | --- | --- | --- |", *rows])
+    return [table, *below] if rows else below
+
+
+def _is_config(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _limit(constraint: object) -> str:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    return ", ".join(f"{sign} {getattr(constraint, key)}" for key, sign in signs.items() if hasattr(constraint, key))
+
+
 def main() -> None:
     import tempfile
 
@@ -52,6 +91,7 @@ def main() -> None:
             assert list(yaml.safe_load_all(text))
             path.write_text(text, encoding="utf-8")
     (ROOT / "docs" / "errors.md").write_text(errors_page(), encoding="utf-8")
+    (ROOT / "docs" / "settings.md").write_text(settings_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

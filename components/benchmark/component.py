@@ -1,8 +1,9 @@
 """benchmark: a doorway to `distilrec.entry.benchmark`."""
 
-from distilrec.components import IMAGE
 from kfp import dsl
 from kfp.dsl import Artifact, Input, Model, Output
+
+from distilrec.components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -1,8 +1,9 @@
 """derive: a doorway to `distilrec.entry.derive`."""
 
-from distilrec.components import IMAGE
 from kfp import dsl
 from kfp.dsl import Artifact, Input, Output
+
+from distilrec.components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -1,8 +1,9 @@
 """prepare: a doorway to `distilrec.entry.prepare`."""
 
-from distilrec.components import IMAGE
 from kfp import dsl
 from kfp.dsl import Dataset, Output
+
+from distilrec.components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

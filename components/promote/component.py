@@ -1,8 +1,9 @@
 """promote: a doorway to `distilrec.entry.promote`."""
 
-from distilrec.components import IMAGE
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Output
+
+from distilrec.components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -1,8 +1,9 @@
 """search: a doorway to `distilrec.entry.search`."""
 
-from distilrec.components import IMAGE
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
+
+from distilrec.components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

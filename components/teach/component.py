@@ -1,8 +1,9 @@
 """teach: a doorway to `distilrec.entry.teach`."""
 
-from distilrec.components import IMAGE
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model, Output
+
+from distilrec.components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

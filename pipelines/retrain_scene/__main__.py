@@ -4,8 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from distilrec.pipelines.retrain_scene.pipeline import retrain_scene
 from kfp import local
+
+from distilrec.pipelines.retrain_scene.pipeline import retrain_scene
 
 
 def main(job_file: str) -> None:

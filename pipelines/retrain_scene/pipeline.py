@@ -1,5 +1,7 @@
 """retrain_scene: one scene of interactions in, a measured, gated, registered student out."""
 
+from kfp import dsl
+
 from distilrec.components.benchmark import benchmark
 from distilrec.components.derive import derive
 from distilrec.components.evaluate import evaluate
@@ -8,7 +10,6 @@ from distilrec.components.promote import promote
 from distilrec.components.retrain import retrain
 from distilrec.components.search import search
 from distilrec.components.teach import teach
-from kfp import dsl
 
 
 @dsl.pipeline(name="retrain-scene", display_name="distilrec: retrain a scene")

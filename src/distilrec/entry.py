@@ -11,6 +11,7 @@ Environment:
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,6 +29,7 @@ from distilrec.steps.adapters import Adapters
 
 RESULTS = ("summary.json", "section.html", "report.html", "summary.md")
 TERMINATED = 143
+_BEGAN = time.monotonic()
 
 
 def prepare(scene: str, overrides: str, as_of: str, dataset: str) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def _step(
         local = Path(artifacts) if artifacts else store_folder.parent / "mlartifacts"
         registry = Registry(tracking, local if tracking.startswith("sqlite:") else None, store)
         _fix_threads(name, config.threads)
-        adapters = Adapters(store, progress, registry)
+        adapters = Adapters(store, progress, registry, _BEGAN)
         progress.say("start")
         result = action(config, adapters)
         progress.say("done", seconds=adapters.stamp(name, "")["seconds"])

@@ -56,3 +56,9 @@ def test_interval_covers_the_mean_about_as_often_as_it_says():
         interval = bootstrap_mean(random.normal(1.0, 1.0, size=80), seed=trial, repeats=300)
         covered += interval.low <= 1.0 <= interval.high
     assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_a_ratio_to_nothing_is_large_but_finite():
+    zeros, ones = np.zeros(5), np.ones(5)
+    assert bootstrap_ratio(ones, zeros, seed=0).value == 1e9
+    assert bootstrap_ratio(zeros, zeros, seed=0).value == 1.0

@@ -14,7 +14,7 @@ from distilrec.steps.prepared import prepared
 from tests.conftest import SHARED, chain
 
 SASREC_TARGETS = "88bb49f6e81018e9fd5813b41847e1cc0310a3d3a855276567a6181a9b1f9a9b"
-"""sha256 of the sorted lines `user item` of the test targets, once they had been found equal to those of SASRec's file."""
+"""sha256 of the sorted lines `user item` of the test targets, once found equal to those of SASRec's own file."""
 
 
 def test_what_the_filter_removed_is_said_when_too_little_is_left(tmp_path):

@@ -34,7 +34,7 @@ class _Diverging:
 
 def test_a_diverged_training_names_step_epoch_and_last_good_checkpoint(tmp_path):
     config = load_scene("scene: shop\ndata: {source: synthetic}\n")
-    adapters = Adapters(LocalStore(tmp_path), Progress(tmp_path, "teach"), SimpleNamespace())
+    adapters = Adapters(LocalStore(tmp_path), Progress(tmp_path, "teach"), SimpleNamespace(), 0.0)
     with pytest.raises(TrainingError) as caught:
         train(_Diverging(), "teach", "abc", config, "kept", adapters)
     for words in ("teach", "epoch 3", "batch 1", "checkpoints/shop/teach-abc/000002.safetensors"):

@@ -16,6 +16,8 @@ Scores = NDArray[np.floating[Any]]
 
 CUTOFFS = (1, 5, 10, 20)
 VARIANTS = ("kept", "removed")
+LARGEST_RATIO = 1e9
+"""Stands for infinity, which JSON does not have."""
 
 
 def ranks_of(scores_BV: Scores, targets_B: Ints) -> Ints:
@@ -82,12 +84,12 @@ def bootstrap_mean(values: Floats, seed: int, repeats: int = 1000) -> Interval:
 def bootstrap_ratio(numerator: Floats, denominator: Floats, seed: int, repeats: int = 1000) -> Interval:
     """Paired percentile bootstrap of mean(numerator) / mean(denominator): the same users in both.
 
-    Infinite where the denominator's mean is zero; its interval then runs to infinity.
+    Where the denominator's mean is zero the ratio is `LARGEST_RATIO`, or 1 if the numerator's is zero too.
     """
     assert len(numerator) == len(denominator), "a paired comparison needs the same users"
     counts = _resamples(len(numerator), np.random.default_rng(seed), repeats)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.nan_to_num(counts @ numerator / (counts @ denominator), nan=1.0, posinf=np.inf)
-        value = float(np.nan_to_num(numerator.sum() / denominator.sum(), nan=1.0, posinf=np.inf))
+        ratios = np.nan_to_num(counts @ numerator / (counts @ denominator), nan=1.0, posinf=LARGEST_RATIO)
+        value = float(np.nan_to_num(numerator.sum() / denominator.sum(), nan=1.0, posinf=LARGEST_RATIO))
     low, high = np.sort(ratios)[[int(0.025 * repeats), int(np.ceil(0.975 * repeats)) - 1]]
     return Interval(value, float(low), float(high))

@@ -1,7 +1,7 @@
 """What a step is given beside its inputs: the outside world, behind three small things."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from distilrec.io.progress import Progress
@@ -12,13 +12,13 @@ from distilrec.io.store import Store
 @dataclass(frozen=True)
 class Adapters:
     """Attributes:
-    started: monotonic seconds at which the step's process began its work.
+    started: monotonic seconds at which the step's process began.
     """
 
     store: Store
     progress: Progress
     registry: Registry
-    started: float = field(default_factory=time.monotonic)
+    started: float
 
     def stamp(self, step: str, content: str, **values: Any) -> dict[str, Any]:
         """What every output's manifest says: who wrote it, from which content, in how many seconds."""

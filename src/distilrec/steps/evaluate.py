@@ -117,7 +117,7 @@ def _champion_summary(
         "version": entry.champion,
         "as_of": entry.champion_as_of,
         "num_missing_targets": champion[1],
-        "change": {key: min(value, 1e9) for key, value in change.as_dict().items()},
+        "change": change.as_dict(),
     }
 
 
