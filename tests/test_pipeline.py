@@ -88,7 +88,7 @@ warnings.simplefilter("ignore")
 import mlflow, pandas as pd
 mlflow.set_tracking_uri("sqlite:///{runs / "mlflow.db"}")
 client = mlflow.MlflowClient()
-aliases = client.get_registered_model("ranker-synthetic").aliases
+aliases = {{name: str(version) for name, version in client.get_registered_model("ranker-synthetic").aliases.items()}}
 assert aliases == {{"champion": "1", "challenger": "2"}}, aliases
 assert client.get_model_version("ranker-synthetic", "2").tags["verdict"] == "held"
 model = mlflow.pyfunc.load_model("models:/ranker-synthetic@champion")
@@ -181,8 +181,9 @@ def test_interrupted_it_leaves_no_process_and_resumes(tmp_path):
     command = [DISTILREC, "run", str(scene), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
     resumed_after = 0
     for attempt in range(2):
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         progress = tmp_path / "out" / "slow" / "progress.jsonl"
+        progress.unlink(missing_ok=True)
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and not (progress.exists() and progress.read_text().count('"epoch": ') > 5):
             time.sleep(0.1)

@@ -68,7 +68,7 @@ def run(
     }
     opened = open_run(configs, as_of, runs, out)
     exit_code = 0
-    with locked(opened):
+    with locked(opened) as lock:
         for scene in opened.scenes:
             if scene.is_finished():
                 print(f"{scene.config.scene}: finished already in {scene.folder}; choose another --out to run it again")
@@ -76,7 +76,7 @@ def run(
             print_plan([plans[scene.config.scene]])
             try:
                 with RunDisplay(scene.config.scene, plans[scene.config.scene]["predicted_seconds"]) as display:
-                    outcome = run_scene(opened, scene, require_promotion, display.watch)
+                    outcome = run_scene(opened, scene, require_promotion, lock, display.watch)
             except KeyboardInterrupt:
                 print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
                 sys.exit(INTERRUPTED)

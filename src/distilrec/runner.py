@@ -94,14 +94,17 @@ def _claim(folder: Path, identity: str) -> None:
 
 
 @contextmanager
-def locked(run: Run) -> Iterator[None]:
-    """Raises RunError while another process works in the folder; a dead one's lock is gone with it."""
+def locked(run: Run) -> Iterator[int]:
+    """Yields the lock's file descriptor, which the pipeline inherits: the folder stays locked while either lives.
+
+    Raises RunError while another process works in the folder; a dead one's lock is gone with it.
+    """
     with (run.folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError("DR-RUN-002", f"another distilrec is working in {run.folder}") from None
-        yield
+        yield file.fileno()
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Outcome:
 
 
 def run_scene(
-    run: Run, scene: SceneRun, require_promotion: bool, watch: Callable[[list[dict[str, Any]]], None]
+    run: Run, scene: SceneRun, require_promotion: bool, lock: int, watch: Callable[[list[dict[str, Any]]], None]
 ) -> Outcome:
     """Run one scene's pipeline in a process group of its own; `watch` gets its progress lines as they come.
 
@@ -142,17 +145,20 @@ def run_scene(
             stderr=log,
             env=_environment(run, scene, temporary),
             start_new_session=True,
+            pass_fds=[lock],
         )
         try:
-            while child.poll() is None:
+            with _stopped_by_signals():
+                while child.poll() is None:
+                    watch(read_lines(scene.folder / "progress.jsonl"))
+                    time.sleep(POLL_SECONDS)
                 watch(read_lines(scene.folder / "progress.jsonl"))
-                time.sleep(POLL_SECONDS)
-            watch(read_lines(scene.folder / "progress.jsonl"))
         finally:
             _end(child)
             shutil.rmtree(temporary, ignore_errors=True)
             if not scene.is_finished():
                 shutil.rmtree(scene.folder / "kfp", ignore_errors=True)
+            _listen_again()
     error_file = scene.folder / "error.json"
     error = read_json(error_file) if error_file.is_file() else None
     return Outcome(int(error["exit_code"]) if error else min(child.returncode, 1), error)
@@ -171,6 +177,29 @@ def _environment(run: Run, scene: SceneRun, temporary: Path) -> dict[str, str]:
         "DISTILREC_STORE": str(run.runs / "store"),
         "DISTILREC_MLFLOW_ARTIFACTS": str(run.runs / "mlartifacts"),
     }
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """A termination or a closed terminal stops like Ctrl-C; afterwards nothing interrupts the clean-up."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _listen_again() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
