@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from distilrec import __version__
-from distilrec.core.errors import DistilrecError
+from distilrec.core.errors import DistilrecError, HeldError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,6 +72,8 @@ def run(
         for scene in opened.scenes:
             if scene.is_finished():
                 print(f"{scene.config.scene}: finished already in {scene.folder}; choose another --out to run it again")
+                if require_promotion and not scene.summary()["verdict"]["promote"]:
+                    exit_code = exit_code or HeldError.exit_code
                 continue
             print_plan([plans[scene.config.scene]])
             try:

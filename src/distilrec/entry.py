@@ -27,7 +27,8 @@ from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore, copy_whole
 from distilrec.steps.adapters import Adapters
 
-RESULTS = ("summary.json", "section.html", "report.html", "summary.md")
+RESULTS = ("section.html", "report.html", "summary.md", "summary.json")
+"""The last one says that the scene is finished."""
 TERMINATED = 143
 _BEGAN = time.monotonic()
 

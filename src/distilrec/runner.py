@@ -18,7 +18,7 @@ import yaml
 from distilrec import __version__
 from distilrec.core.config import SceneConfig, content_hash
 from distilrec.core.errors import RunError
-from distilrec.io.jsons import read_json, read_lines, write_json
+from distilrec.io.jsons import read_json, read_lines, write_json, write_text
 from distilrec.io.page import render_markdown, render_page
 from distilrec.io.sources import fingerprint
 
@@ -69,6 +69,8 @@ def open_run(configs: list[SceneConfig], as_of: str, runs: Path, out: Path | Non
     names = [config.scene for config in configs]
     if len(set(names)) < len(names):
         raise RunError("DR-CONF-005", f"two scenes have the same name: {', '.join(names)}")
+    if any("python3" in str(config.model_dump()) for config in configs):
+        raise RunError("DR-RUN-003", "a setting contains 'python3', which Kubeflow's local runner rewrites")
     prints = [fingerprint(config.data) for config in configs]
     identity = content_hash([config.model_dump(mode="json") for config in configs], prints, as_of, __version__)
     stem = names[0] if len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more"
@@ -79,6 +81,15 @@ def open_run(configs: list[SceneConfig], as_of: str, runs: Path, out: Path | Non
 
 
 def _claim(folder: Path, identity: str) -> None:
+    if "python3" in str(folder):
+        raise RunError("DR-RUN-003", f"{folder} contains 'python3', which Kubeflow's local runner rewrites")
+    try:
+        _claim_folder(folder, identity)
+    except OSError as error:
+        raise RunError("DR-RUN-004", f"{folder} cannot be made or written: {error.strerror}") from None
+
+
+def _claim_folder(folder: Path, identity: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise RunError("DR-RUN-001", f"{folder} is a file")
     described = folder / "run.json"
@@ -137,7 +148,7 @@ def run_scene(
     write_json(scene.folder / "job.json", job)
     temporary = scene.folder / "tmp"
     temporary.mkdir()
-    with (scene.folder / "pipeline.log").open("wb") as log:
+    with (scene.folder / "pipeline.log").open("wb") as log, _stopped_by_signals():
         child = subprocess.Popen(
             [sys.executable, "-m", "distilrec.pipelines.retrain_scene", str(scene.folder / "job.json")],
             stdin=subprocess.DEVNULL,
@@ -148,17 +159,15 @@ def run_scene(
             pass_fds=[lock],
         )
         try:
-            with _stopped_by_signals():
-                while child.poll() is None:
-                    watch(read_lines(scene.folder / "progress.jsonl"))
-                    time.sleep(POLL_SECONDS)
+            while child.poll() is None:
                 watch(read_lines(scene.folder / "progress.jsonl"))
+                time.sleep(POLL_SECONDS)
+            watch(read_lines(scene.folder / "progress.jsonl"))
         finally:
             _end(child)
             shutil.rmtree(temporary, ignore_errors=True)
             if not scene.is_finished():
                 shutil.rmtree(scene.folder / "kfp", ignore_errors=True)
-            _listen_again()
     error_file = scene.folder / "error.json"
     error = read_json(error_file) if error_file.is_file() else None
     return Outcome(int(error["exit_code"]) if error else min(child.returncode, 1), error)
@@ -179,27 +188,27 @@ def _environment(run: Run, scene: SceneRun, temporary: Path) -> dict[str, str]:
     }
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """A termination or a closed terminal stops like Ctrl-C; afterwards nothing interrupts the clean-up."""
+    """A termination or a closed terminal stops like Ctrl-C, once: the clean-up is not interrupted. What is
+    ignored, as under nohup, stays ignored."""
 
     def interrupt(*_: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for number in numbers:
+    before = {number: handler for number in STOPPING if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in before:
         signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-
-
-def _listen_again() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
@@ -233,8 +242,8 @@ def join(run: Run) -> Path:
         "run": run.folder.name,
         "scenes": {summary["scene"]: summary for summary in summaries},
     }
-    (run.folder / "summary.md").write_text(render_markdown(summaries), encoding="utf-8")
-    (run.folder / "report.html").write_text(render_page(title, sections, summaries), encoding="utf-8")
+    write_text(run.folder / "summary.md", render_markdown(summaries))
+    write_text(run.folder / "report.html", render_page(title, sections, summaries))
     write_json(run.folder / "summary.json", joined)
     return run.folder / "report.html"
 

@@ -33,6 +33,8 @@ def _refused(text, code, *words, overrides=""):
         ("scene: a\ndata: {source: synthetic}\n", "DR-CONF-004", ("'a'",)),
         (GOOD + "teach: {width: 33}\n", "DR-CONF-005", ("33", "2")),
         (GOOD + "search: {temperature_end: 2}\n", "DR-CONF-005", ("2.0", "1.0")),
+        (GOOD + "search: {epochs: 2}\n", "DR-CONF-005", ("2", "architecture_after")),
+        (GOOD + "seed: 2024-02-30\n", "DR-CONF-001", ("day",)),
     ],
 )
 def test_bad_scenes(text, code, words):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from distilrec.core.errors import ArtifactError
+from distilrec.core.errors import ArtifactError, RunError
 from distilrec.core.snapshot import Snapshot
 from distilrec.io.checkpoints import KEPT, Checkpoints
 from distilrec.io.promotions import Entry, PromotionLog
@@ -81,7 +81,7 @@ def test_checkpoints_fall_back_to_the_newest_that_is_whole(tmp_path):
 def test_a_promotion_number_is_taken_once(tmp_path):
     log = PromotionLog(LocalStore(tmp_path), "scene")
     assert log.latest() is None
-    entries = [Entry(1, "scene", str(i), "promoted", ("fine",), str(i), "2026", "", "me", "now") for i in range(8)]
+    entries = [Entry(1, "scene", str(i), "promoted", ("fine",), str(i), "2026", "c", "", "me", "now") for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(log.append, entries))
     assert won.count(True) == 1
@@ -101,3 +101,17 @@ def test_sigterm_leaves_nothing_half_written(tmp_path):
     assert child.wait(timeout=30) == 143
     child.stdout.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_step_wrote_is_not_replaced(tmp_path):
+    (tmp_path / "precious.csv").write_text("mine")
+    with pytest.raises(RunError, match="not the output of a step"), whole_folder(tmp_path):
+        pass
+    assert (tmp_path / "precious.csv").read_text() == "mine"
+    for content in ("old", "new"):
+        with whole_folder(tmp_path / "out") as folder:
+            (folder.path / content).write_text(content)
+            folder.manifest["step"] = "teach"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "new"]
+    with pytest.raises(ArtifactError, match="written by 'teach', not by 'prepare'"):
+        manifest_of(tmp_path / "out", "prepare")

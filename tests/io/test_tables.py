@@ -56,6 +56,7 @@ def test_missing_column(tmp_path):
         ("a,b,yesterday", "DR-DATA-005", ("row 2", "'yesterday'")),
         ("a,b,", "DR-DATA-005", ("row 2", "''")),
         ("a,b,-5", "DR-DATA-005", ("row 2", "-5", "1970")),
+        ("a,b,1300000000000", "DR-DATA-005", ("row 2", "time_unit")),
         ("a,b,nan", "DR-DATA-005", ("row 2", "nan")),
     ],
 )
@@ -108,3 +109,24 @@ def test_a_dataset_survives_its_files_and_its_hash_follows_its_content(tmp_path)
     assert canonical_sha256(again) == canonical_sha256(dataset)
     other = Dataset(sequences, pa.array(["u", "w"]), dataset.item_ids, dataset.titles)
     assert canonical_sha256(other) != canonical_sha256(dataset)
+
+
+@pytest.mark.parametrize("bad", ["2020-02-30", "soon", "5"])
+def test_the_odd_one_out_among_dates_is_named(tmp_path, bad):
+    path = tmp_path / "log.csv"
+    path.write_text(f"{HEADER}a,b,2020-01-01\na,b,2020-01-02\na,b,{bad}\n")
+    _refused(path, "DR-DATA-005", "row 3", bad)
+
+
+def test_nanoseconds_spaces_and_strange_ids(tmp_path):
+    path = tmp_path / "log.parquet"
+    nanoseconds = pa.array([1_600_000_000_123_456_789])
+    pq.write_table(pa.table({"user_id": [1], "item_id": [1], "timestamp": nanoseconds}), path)
+    assert _read(path, time_unit="ns").times.tolist() == pytest.approx([1_600_000_000.1234567])
+    pq.write_table(pa.table({"user_id": [1], "item_id": [1], "timestamp": nanoseconds.cast(pa.timestamp("ns"))}), path)
+    assert _read(path).times.tolist() == pytest.approx([1_600_000_000.123456])
+    pq.write_table(pa.table({"user_id": [[1]], "item_id": [1], "timestamp": [1]}), path)
+    _refused(path, "DR-DATA-002", "unusable type")
+    spaced = tmp_path / "log.csv"
+    spaced.write_text(HEADER + "a,b, 12\n")
+    assert _read(spaced).times.tolist() == [12.0]

@@ -47,6 +47,17 @@ def test_equal_data_has_equal_identity_and_the_deciding_variant_follows_the_repe
     )
 
 
+def test_item_indices_follow_the_sequences_and_not_the_rows_of_the_file(tmp_path):
+    rows = [f"u{user},i{(user * 7 + event * event) % 23},{event}" for user in range(60) for event in range(9)]
+    found = []
+    for name, order in (("up", rows), ("down", [row for u in range(60) for row in reversed(rows[9 * u : 9 * u + 9])])):
+        (tmp_path / f"{name}.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(order))
+        scene = load_scene(f"scene: shop\ndata: {{source: file, path: {tmp_path}/{name}.csv}}\n")
+        dataset, manifest = prepared(scene, "")
+        found.append((manifest["sha256"], dataset.item_ids.to_pylist(), dataset.sequences.items.tolist()))
+    assert found[0] == found[1]
+
+
 class _LastIsBest:
     """Scores item i of its own catalogue by i; stands for a champion with other items."""
 
@@ -66,6 +77,8 @@ def test_a_champion_is_ranked_on_its_own_catalogue():
     ranks, missing = rank_on_own_catalogue(scorer, pa.array(["x", "b", "a", "y"]), dataset, past, targets)
     assert missing == 1
     known = [bool({0, 1} & set(past.of(user).tolist())) for user in range(3)]
+    nothing, _ = rank_on_own_catalogue(scorer, pa.array(["p", "q", "r", "s"]), dataset, past, targets)
+    assert set(nothing.kept) == {MISS}
     assert ranks.kept.tolist() == [2 if known[0] else MISS, 3 if known[1] else MISS, MISS]
 
 

@@ -169,6 +169,16 @@ class Search(Closed):
             )
         return self
 
+    @model_validator(mode="after")
+    def _some_epochs_decide(self) -> "Search":
+        if self.architecture_after >= self.epochs:
+            raise ConfigError(
+                "DR-CONF-005",
+                f"search: epochs {self.epochs} leave no architecture step after architecture_after "
+                f"{self.architecture_after}",
+            )
+        return self
+
 
 class Retrain(Training):
     """The derived student inherits the supernet's weights and is trained on with distillation."""

@@ -35,11 +35,16 @@ CATALOGUE: dict[str, Kind] = {
     "DR-RUN-001": Kind(
         "an output folder that already holds a different run", "choose another --out, or remove the folder"
     ),
+    "DR-RUN-003": Kind("a path that Kubeflow's local runner would change", "use a path without `python3` in it"),
+    "DR-RUN-004": Kind("a folder that cannot be made or written", "check the path and its permissions"),
     "DR-RUN-002": Kind("another process works in the same run folder", "wait for it, or choose another --out"),
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
+    "DR-REG-001": Kind(
+        "a registry without the champion that the promotion log names",
+        "point MLFLOW_TRACKING_URI at the registry that holds it, or use other --runs",
+    ),
     "DR-TRAIN-001": Kind(
-        "a loss that is no longer a number",
-        "lower the learning rate named; the next run resumes from the last good checkpoint",
+        "a loss that is no longer a number", "lower the learning rate of that step, which trains it from the beginning"
     ),
     "DR-EXPORT-001": Kind(
         "an exported model that scores differently from the trained one", "report it with the run folder"

@@ -16,6 +16,7 @@ from distilrec.core.config import Distillation, Training
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.evaluation import mean_ndcg10, rank_users
 from distilrec.core.events import Ints, Sequences
+from distilrec.core.metrics import NotANumberError
 from distilrec.core.sequence_model import Layers, ModelScorer, SequenceModel
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.softmax import Teacher, softmax_loss
@@ -25,7 +26,8 @@ class DivergedError(ArithmeticError):
     """The loss is not finite. The weights are spoilt; the last snapshot is not."""
 
     def __init__(self, epoch: int, batch: int) -> None:
-        super().__init__(f"the loss is not a finite number in epoch {epoch}, batch {batch}")
+        where = f"batch {batch}" if batch else "validation"
+        super().__init__(f"the loss is not a finite number in epoch {epoch}, {where}")
         self.epoch = epoch
         self.batch = batch
 
@@ -85,8 +87,12 @@ class TrainingData:
         train = sequences.without_last(2)
         return cls(train, cut_windows(train, max_length), sequences.target(2), deciding)
 
-    def validate(self, model: SequenceModel) -> dict[str, float]:
-        ranks = rank_users(ModelScorer(model), self.train, self.valid_targets)
+    def validate(self, model: SequenceModel, epoch: int) -> dict[str, float]:
+        """NDCG@10 by variant. Raises DivergedError if the last step of the epoch spoilt the weights."""
+        try:
+            ranks = rank_users(ModelScorer(model), self.train, self.valid_targets)
+        except NotANumberError:
+            raise DivergedError(epoch, 0) from None
         return {variant: mean_ndcg10(ranks, variant) for variant in ("kept", "removed")}
 
 
@@ -160,7 +166,7 @@ class Fit:
         while self.epoch < self.config.max_epochs and self.epoch - self.best_epoch < self.config.patience:
             losses = yield from self._one_epoch()
             self.epoch += 1
-            valid = self.data.validate(self.model)
+            valid = self.data.validate(self.model, self.epoch)
             is_best = valid[self.data.deciding] > self.best
             if is_best:
                 self.best, self.best_epoch = valid[self.data.deciding], self.epoch

@@ -20,14 +20,18 @@ LARGEST_RATIO = 1e9
 """Stands for infinity, which JSON does not have."""
 
 
+class NotANumberError(ValueError):
+    """A model whose weights are spoilt."""
+
+
 def ranks_of(scores_BV: Scores, targets_B: Ints) -> Ints:
     """The target's rank, 1 the best. Ties count against it: a constant score ranks it last.
 
     Raises:
-        ValueError: a score that is not a number.
+        NotANumberError: a score that is not a number.
     """
     if np.isnan(scores_BV).any():
-        raise ValueError("a score is not a number")
+        raise NotANumberError("a score is not a number")
     target_B1 = np.take_along_axis(scores_BV, targets_B[:, None], axis=1)
     ranks: Ints = (scores_BV >= target_B1).sum(axis=1)
     return ranks

@@ -92,6 +92,7 @@ class ArchitectureSearch:
             [self.logits_EO], lr=config.architecture_learning_rate, betas=(0.5, 0.999)
         )
         self.epoch = 0
+        self.weight_steps = 0
 
     def records(self) -> Iterator[BatchRecord | SearchRecord]:
         """Search until the last epoch; the result is `choice()` and the supernet's weights.
@@ -111,12 +112,11 @@ class ArchitectureSearch:
             for batch in self._batches(self.weight_windows):
                 self._warm_up(self.epoch + len(weight_losses) / num_batches)
                 weight_losses.append(self.weight_step(batch, temperature))
-                if (
-                    self.epoch >= self.config.architecture_after
-                    and len(weight_losses) % self.config.architecture_every == 0
-                ):
+                self.weight_steps += 1
+                if self._architecture_is_due():
                     architecture_losses.append(self.architecture_step(next(held_out), temperature))
-                if not np.isfinite(weight_losses[-1].total):
+                newest = [weight_losses[-1].total, *(one.total for one in architecture_losses[-1:])]
+                if not np.isfinite(newest).all():
                     raise DivergedError(self.epoch + 1, len(weight_losses))
                 yield BatchRecord(
                     self.epoch + 1, self.config.epochs, len(weight_losses), num_batches, weight_losses[-1].total
@@ -141,6 +141,10 @@ class ArchitectureSearch:
         (self.logits_EO.grad,) = torch.autograd.grad(total + self.config.cost_weight * cost, [self.logits_EO])
         self.architecture_optimiser.step()
         return losses
+
+    def _architecture_is_due(self) -> bool:
+        """Counted over the whole search, so that epochs of few batches have their turn too."""
+        return self.epoch >= self.config.architecture_after and self.weight_steps % self.config.architecture_every == 0
 
     def choice(self) -> tuple[int, ...]:
         """The most likely operation of each edge."""
@@ -167,7 +171,7 @@ class ArchitectureSearch:
             losses=mean_losses(weights),
             architecture_losses=mean_losses(architecture) if architecture else None,
             expected_cost=float(expected_cost(probability_EO, self.relative_costs_O)),
-            valid=self.data.validate(self.supernet.select(self.choice())),
+            valid=self.data.validate(self.supernet.select(self.choice()), self.epoch),
             choice=self.choice(),
             probability_EO=probability_EO.tolist(),
             entropy_E=entropies(logits_EO).tolist(),
@@ -175,7 +179,7 @@ class ArchitectureSearch:
 
     def snapshot(self) -> Snapshot:
         """All that a resume needs; valid right after a SearchRecord."""
-        saved = Snapshot(values={"epoch": self.epoch})
+        saved = Snapshot(values={"epoch": self.epoch, "weight_steps": self.weight_steps})
         saved.put_module("trained", self.trained)
         saved.put("architecture", {"logits_EO": self.logits_EO})
         saved.put_optimiser("weight_optimiser", self.weight_optimiser)
@@ -186,6 +190,7 @@ class ArchitectureSearch:
     def restore(self, saved: Snapshot) -> None:
         """The split of users is drawn again from the seed at construction, so it is not in the snapshot."""
         self.epoch = int(saved.values["epoch"])
+        self.weight_steps = int(saved.values["weight_steps"])
         saved.get_module("trained", self.trained)
         with torch.no_grad():
             self.logits_EO.copy_(saved.get("architecture")["logits_EO"])

@@ -1,4 +1,4 @@
-"""JSON files and JSON lines: strict (no NaN), written whole."""
+"""JSON files and JSON lines: strict (no NaN), written whole; and any text likewise."""
 
 import json
 import os
@@ -12,10 +12,15 @@ def dumps(data: Any) -> str:
     return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Whole, or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(dumps(data), encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     aside.replace(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_text(path, dumps(data))
 
 
 def read_json(path: Path) -> Any:

@@ -57,7 +57,7 @@ def save_teacher(folder: Path, shape: TeacherShape, weights: dict[str, Tensor], 
 
 def load_teacher(folder: Path) -> tuple[SASRec, dict[str, Any]]:
     """The model in eval mode and the manifest of its folder, verified."""
-    manifest = manifest_of(folder)
+    manifest = manifest_of(folder, "teach")
     described = read_json(folder / "model.json")
     assert described.pop("model") == "sasrec"
     model = TeacherShape(**described).build(torch.Generator())
@@ -76,7 +76,7 @@ def save_student(
 
 def load_student(folder: Path) -> tuple[Student, dict[str, Any]]:
     """The model in eval mode and the manifest of its folder, verified."""
-    manifest = manifest_of(folder)
+    manifest = manifest_of(folder, "retrain")
     num_items = int(read_json(folder / "model.json")["num_items"])
     genotype = Genotype.from_json(read_json(folder / "genotype.json"))
     model = Student(num_items, Dropout(0.0, torch.Generator()), genotype)

@@ -17,6 +17,7 @@ class Entry:
         version: the registered version that was decided on.
         verdict: promoted or held.
         champion: the version in charge after this decision; empty if there never was one.
+        champion_content: the content hash that the registered champion carries as a tag.
         rollback: the version that was in charge before the champion; empty if there was none.
         champion_as_of: the newest event that the champion was trained on, ISO 8601.
     """
@@ -28,6 +29,7 @@ class Entry:
     reasons: tuple[str, ...]
     champion: str
     champion_as_of: str
+    champion_content: str
     rollback: str
     who: str
     when: str

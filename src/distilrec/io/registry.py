@@ -9,6 +9,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from distilrec.core.errors import ArtifactError
 from distilrec.io.promotions import Entry, PromotionLog
 from distilrec.io.store import Store
 
@@ -60,10 +61,26 @@ class Registry:
         return entry if entry and entry.champion else None
 
     def model_folder(self, entry: Entry) -> Path:
-        """The artifacts of the version in charge: student.onnx and items.parquet."""
+        """The artifacts of the version in charge: student.onnx and items.parquet.
+
+        Raises:
+            ArtifactError: the registry does not have it, or has another model under its number.
+        """
         mlflow = self._mlflow()
-        uri = f"models:/{model_name(entry.scene)}/{entry.champion}"
+        name = model_name(entry.scene)
+        try:
+            found = mlflow.MlflowClient().get_model_version(name, entry.champion)
+        except mlflow.exceptions.MlflowException:
+            raise ArtifactError("DR-REG-001", f"{name} has no version {entry.champion} in {self._where()}") from None
+        if found.tags.get("content") != entry.champion_content:
+            words = f"version {entry.champion} of {name} in {self._where()} is not the champion of the promotion log"
+            raise ArtifactError("DR-REG-001", words)
+        uri = f"models:/{name}/{entry.champion}"
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
+
+    def _where(self) -> str:
+        """The tracking server, without what stands before its host: that may be a password."""
+        return self.tracking_uri.rsplit("@", 1)[-1]
 
     def record(self, run: RunRecord) -> str:
         """One parent run and a child per step; found again by its content. Returns the run id."""

@@ -25,7 +25,7 @@ def load_scene(scene: str, overrides: str = "") -> SceneConfig:
     text, folder = _text_of(scene)
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         raise ConfigError("DR-CONF-001", f"scene is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError("DR-CONF-001", f"scene is {type(tree).__name__}, not a mapping of keys to values")
@@ -60,7 +60,7 @@ def _override(tree: dict[str, Any], assignment: str) -> None:
             raise ConfigError("DR-CONF-003", f"override {assignment!r}: {parent} has no keys below it")
     try:
         tree[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError("DR-CONF-003", f"override {assignment!r}: {value!r} is no YAML value") from None
 
 

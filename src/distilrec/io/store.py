@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from distilrec.core.errors import ArtifactError
+from distilrec.core.errors import ArtifactError, RunError
 from distilrec.io.jsons import read_json, write_json
 
 MANIFEST = "manifest.json"
@@ -82,9 +82,13 @@ class LocalStore:
         folder = (self.root / key).parent
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".aside-", delete=False) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                Path(file.name).unlink()
+                raise
         return Path(file.name)
 
 
@@ -118,8 +122,14 @@ class Unfinished:
 def whole_folder(path: Path) -> Iterator[Unfinished]:
     """A folder that appears under its name only when all is in it, its manifest written last.
 
-    An exception, or a kill, leaves nothing under that name.
+    An exception, or a kill, leaves nothing under that name. What an earlier run of a step wrote there is
+    replaced; anything else is refused.
+
+    Raises:
+        RunError: the name is taken by something that no step wrote.
     """
+    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise RunError("DR-RUN-001", f"{path} exists and is not the output of a step")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
@@ -130,21 +140,23 @@ def whole_folder(path: Path) -> Iterator[Unfinished]:
         write_json(aside / MANIFEST, {**unfinished.manifest, "files": hashes})
         aside.chmod(0o755)
         if path.exists():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path)
         aside.replace(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def manifest_of(path: Path) -> dict[str, Any]:
+def manifest_of(path: Path, step: str = "") -> dict[str, Any]:
     """The manifest of a folder that `whole_folder` wrote, every file verified against it.
 
     Raises:
-        ArtifactError: something is missing, truncated or altered.
+        ArtifactError: something is missing, truncated or altered, or another step than `step` wrote it.
     """
     if not (path / MANIFEST).is_file():
         raise ArtifactError("DR-ART-001", f"{path} has no {MANIFEST}: it is not the finished output of a step")
     manifest: dict[str, Any] = read_json(path / MANIFEST)
+    if step and manifest.get("step") != step:
+        raise ArtifactError("DR-ART-001", f"{path} was written by {manifest.get('step')!r}, not by {step!r}")
     for name, expected in manifest["files"].items():
         if not (path / name).is_file():
             raise ArtifactError("DR-ART-001", f"{path / name} is missing")

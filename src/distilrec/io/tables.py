@@ -16,6 +16,7 @@ from distilrec.core.errors import DataError
 from distilrec.core.events import Bools, Floats, Ints, Sequences, offsets_of, popularity
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+YEAR_10000 = 253_402_300_800.0
 UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -47,9 +48,12 @@ def read_events(data: FileData) -> RawEvents:
     table = _read(path, [columns.user, columns.item, columns.time])
     if table.num_rows == 0:
         raise DataError("DR-DATA-002", f"{path} has a header but no rows")
-    users, user_ids = _codes(path, columns.user, table)
-    items, item_ids = _codes(path, columns.item, table)
-    times = _seconds(path, columns.time, table[columns.time], UNITS_PER_SECOND[data.time_unit])
+    try:
+        users, user_ids = _codes(path, columns.user, table)
+        items, item_ids = _codes(path, columns.item, table)
+        times = _seconds(path, columns.time, table[columns.time], UNITS_PER_SECOND[data.time_unit])
+    except pa.ArrowException as error:
+        raise DataError("DR-DATA-002", f"{path} has a column of an unusable type: {_one_line(error)}") from None
     return RawEvents(users, items, times, user_ids, item_ids, read_titles(data.items) if data.items else {})
 
 
@@ -123,46 +127,53 @@ def _codes(path: Path, name: str, table: pa.Table) -> tuple[Ints, pa.Array]:
 def _seconds(path: Path, name: str, column: pa.ChunkedArray, per_second: float) -> Floats:
     values = column.combine_chunks()
     if pa.types.is_temporal(values.type):
-        numbers = values.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64())
+        numbers = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)
         per_second = 1e6
     elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         numbers, per_second = _parse_times(path, name, values, per_second)
     else:
-        numbers = values.cast(pa.float64())
+        numbers = values.cast(pa.float64(), safe=False)
     times: Floats = numbers.to_numpy(zero_copy_only=False) / per_second
-    bad = ~np.isfinite(times) | (times < 0)
+    bad = ~((times >= 0) & (times < YEAR_10000))
     if bad.any():
         row = int(bad.argmax())
         raise DataError(
             "DR-DATA-005",
-            f"{path}, column {name!r}, row {row + 1}: {values[row].as_py()!r} is not a time at or after 1970",
+            f"{path}, column {name!r}, row {row + 1}: {str(values[row])!r} is not a time from 1970 to 9999 "
+            f"(data.time_unit says how numbers are read)",
         )
     return times
 
 
 def _parse_times(path: Path, name: str, text: pa.Array, per_second: float) -> tuple[pa.Array, float]:
-    try:
-        return text.cast(pa.float64()), per_second
-    except pa.ArrowInvalid:
-        pass
-    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
+    """All rows as numbers, or all as ISO 8601 without or with a zone."""
+    trimmed = pc.utf8_trim_whitespace(text)
+    for kind in TIME_KINDS:
         try:
-            return text.cast(kind).cast(pa.int64()).cast(pa.float64()), 1e6
+            return _cast_times(trimmed, kind), per_second if kind == TIME_KINDS[0] else 1e6
         except pa.ArrowInvalid:
-            pass
-    row, value = next((row, value) for row, value in enumerate(text.to_pylist()) if not _is_time(value))
+            continue
+    kind = max(TIME_KINDS, key=lambda one: sum(_is_time(value, one) for value in trimmed[:1000]))
+    row = next(row for row, value in enumerate(trimmed) if not _is_time(value, kind))
     raise DataError(
-        "DR-DATA-005", f"{path}, column {name!r}, row {row + 1}: {value!r} is not a number or ISO 8601 date"
+        "DR-DATA-005", f"{path}, column {name!r}, row {row + 1}: {str(text[row])!r} is not a number or ISO 8601 date"
     )
 
 
-def _is_time(value: str | None) -> bool:
-    """Of the kind that most rows are: a number. Only asked when some row is not."""
+TIME_KINDS = (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
+
+
+def _cast_times(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    parsed = text.cast(kind)
+    return parsed if kind == TIME_KINDS[0] else parsed.cast(pa.int64()).cast(pa.float64(), safe=False)
+
+
+def _is_time(value: pa.Scalar, kind: pa.DataType) -> bool:
+    """Of the kind that most rows are. Only asked when some row is not."""
     try:
-        float(value or "")
-    except ValueError:
+        return value.as_py() is not None and value.cast(kind).is_valid
+    except pa.ArrowInvalid:
         return False
-    return True
 
 
 @dataclass(frozen=True)

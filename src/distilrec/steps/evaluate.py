@@ -29,7 +29,7 @@ EXAMPLE_LENGTH = 5
 def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
     """Whole-catalogue metrics of all models, intervals, per-user ranks, examples. Returns the manifest."""
     data = open_dataset(dataset)
-    student_manifest = manifest_of(student)
+    student_manifest = manifest_of(student, "retrain")
     past, targets = data.sequences.without_last(1), data.sequences.target(1)
     train = data.sequences.without_last(2)
     scorers = {name: OnnxScorer(student / f"{name}.onnx", config.threads) for name in ("teacher", "student")}
@@ -92,18 +92,21 @@ def rank_on_own_catalogue(
 ) -> tuple[Ranks, int]:
     """Rank with a model of another catalogue: ids are matched, unknown history items skipped, unknown targets
     missed."""
-    position = {item: index for index, item in enumerate(own_ids.to_pylist())}
-    own_of = np.array([position.get(item, -1) for item in dataset.item_ids.to_pylist()], dtype=np.int64)
+    position = {str(item): index for index, item in enumerate(own_ids.to_pylist())}
+    own_of = np.array([position.get(str(item), -1) for item in dataset.item_ids.to_pylist()], dtype=np.int64)
     known = own_of[past.items] >= 0
     user_of = np.repeat(np.arange(len(past)), past.lengths)
     lengths = np.bincount(user_of[known], minlength=len(past)).astype(np.int64)
     usable = (lengths > 0) & (own_of[targets] >= 0)
+    spread = {variant: np.full(len(past), MISS, dtype=np.int64) for variant in ("kept", "removed")}
+    num_missing = int((own_of[targets] < 0).sum())
+    if not usable.any():
+        return Ranks(**spread), num_missing
     mine = Sequences(own_of[past.items[known & usable[user_of]]], offsets_of(lengths[usable]), len(own_ids))
     found = rank_users(scorer, mine, own_of[targets[usable]])
-    spread = {variant: np.full(len(past), MISS, dtype=np.int64) for variant in ("kept", "removed")}
     for variant, ranks in spread.items():
         ranks[usable] = found.variant(variant)
-    return Ranks(**spread), int((own_of[targets] < 0).sum())
+    return Ranks(**spread), num_missing
 
 
 def _champion_summary(

@@ -28,5 +28,5 @@ class OpenDataset:
 
 
 def open_dataset(path: Path) -> OpenDataset:
-    manifest = manifest_of(path)
+    manifest = manifest_of(path, "prepare")
     return OpenDataset(read_dataset(path), manifest)

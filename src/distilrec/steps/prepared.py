@@ -15,8 +15,9 @@ from distilrec.core.events import (
     Ints,
     Sequences,
     filter_to_fixed_point,
+    offsets_of,
+    order_events,
     share_of_repeats,
-    to_sequences,
 )
 from distilrec.io.sources import read_source
 from distilrec.io.tables import Dataset, RawEvents, canonical_sha256
@@ -65,10 +66,12 @@ def _instant(as_of: str) -> float:
 
 
 def _to_dataset(events: RawEvents) -> Dataset:
-    """Codes made dense again: users and items in the order of their first appearance in the file."""
+    """Codes made dense again: users in the order of the file, items in that of their first appearance in the
+    sequences, so that equal sequences have equal item indices whatever the order of the file's rows."""
     users, user_codes = _dense(events.users)
-    items, item_codes = _dense(events.items)
-    sequences = to_sequences(users, items, events.times, len(user_codes), len(item_codes))
+    order = order_events(users, events.times)
+    items, item_codes = _by_first_appearance(events.items[order])
+    sequences = Sequences(items, offsets_of(np.bincount(users).astype(np.int64)), len(item_codes))
     item_ids = events.item_ids.take(pa.array(item_codes))
     titles = [events.titles.get(item, item) for item in map(str, item_ids.to_pylist())]
     return Dataset(sequences, events.user_ids.take(pa.array(user_codes)), item_ids, titles)
@@ -77,6 +80,14 @@ def _to_dataset(events: RawEvents) -> Dataset:
 def _dense(codes: Ints) -> tuple[Ints, Ints]:
     present, dense = np.unique(codes, return_inverse=True)
     return dense.astype(np.int64), present
+
+
+def _by_first_appearance(codes: Ints) -> tuple[Ints, Ints]:
+    present, first, dense = np.unique(codes, return_index=True, return_inverse=True)
+    by_first = np.argsort(first)
+    rank = np.empty(len(present), dtype=np.int64)
+    rank[by_first] = np.arange(len(present))
+    return rank[dense], present[by_first]
 
 
 def _require_enough(config: SceneConfig, sequences: Sequences, rounds: list[FilterRound]) -> None:

@@ -56,11 +56,11 @@ def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) 
         "retrain": read_json(inputs.student / "history.json"),
     }
     summary = _measured(config, inputs, manifests, histories["search"]) | {"content": content}
-    present = adapters.registry.champion(config.scene)
-    verdict = _still_comparable(decide(_evidence(summary), config.gate), summary["champion"], present)
+    before = adapters.registry.log(config.scene).latest()
+    verdict = _still_comparable(decide(_evidence(summary), config.gate), summary["champion"], before)
     run_id = adapters.registry.record(_run_record(config, summary, manifests, histories))
     version = _register(config, inputs, summary, verdict, run_id, adapters)
-    entry = _commit(config, summary, verdict, version, adapters)
+    entry = _commit(config, summary, verdict, version, before, adapters)
     adapters.registry.project(entry)
     summary["verdict"] = {
         "word": verdict.word,
@@ -204,17 +204,30 @@ def _register(
             "items": inputs.dataset / "items.parquet",
             "settings": settings,
         }
-        tags = {"verdict": verdict.word, "as_of": summary["data"]["as_of"], "data.sha256": summary["data"]["sha256"]}
+        tags = {
+            "verdict": verdict.word,
+            "content": summary["content"],
+            "as_of": summary["data"]["as_of"],
+            "data.sha256": summary["data"]["sha256"],
+        }
         return adapters.registry.register(config.scene, run_id, artifacts, tags)
 
 
-def _commit(config: SceneConfig, summary: dict[str, Any], verdict: Verdict, version: str, adapters: Adapters) -> Entry:
-    """Take the next number of the promotion log."""
-    log = adapters.registry.log(config.scene)
-    before = log.latest()
-    champion, as_of, rollback = (before.champion, before.champion_as_of, before.rollback) if before else ("", "", "")
+def _commit(
+    config: SceneConfig,
+    summary: dict[str, Any],
+    verdict: Verdict,
+    version: str,
+    before: Entry | None,
+    adapters: Adapters,
+) -> Entry:
+    """Take the number after the entry that the decision was made upon."""
+    champion, as_of, content, rollback = "", "", "", ""
+    if before:
+        champion, as_of, content = before.champion, before.champion_as_of, before.champion_content
+        rollback = before.rollback
     if verdict.promote:
-        champion, as_of, rollback = version, summary["data"]["as_of"], champion
+        champion, as_of, content, rollback = version, summary["data"]["as_of"], summary["content"], champion
     entry = Entry(
         number=before.number + 1 if before else 1,
         scene=config.scene,
@@ -223,11 +236,12 @@ def _commit(config: SceneConfig, summary: dict[str, Any], verdict: Verdict, vers
         reasons=tuple(check.sentence for check in verdict.checks),
         champion=champion,
         champion_as_of=as_of,
+        champion_content=content,
         rollback=rollback,
         who=getpass.getuser(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if not log.append(entry):
+    if not adapters.registry.log(config.scene).append(entry):
         raise RunError(
             "DR-RUN-002", f"another promotion of {config.scene} took number {entry.number}; run promote again"
         )

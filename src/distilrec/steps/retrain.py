@@ -25,7 +25,7 @@ def retrain(
     """The student starts from the supernet's weights. Writes student.onnx and teacher.onnx beside its weights."""
     data = open_dataset(dataset)
     teacher_model, teacher_manifest = load_teacher(teacher)
-    genotype_manifest = manifest_of(genotype)
+    genotype_manifest = manifest_of(genotype, "derive")
     architecture = Genotype.from_json(read_json(genotype / "genotype.json"))
     generator = seeded(config, "retrain")
     student = build_student(data.sequences.num_items, config.retrain, architecture, generator)
