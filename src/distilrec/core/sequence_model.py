@@ -4,6 +4,7 @@ Shapes: B sequences, L positions, D width, V items (no padding column), N positi
 The padding id is V, the last row of the item embedding, which stays zero.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ class Layers:
     state_BLD: Tensor
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(nn.Module, ABC):
     """Embeddings shared between input and output; a subclass says what lies between, in `blocks`.
 
     Positions are counted from the beginning of the window, as in training, so a short history is scored
@@ -46,9 +47,9 @@ class SequenceModel(nn.Module):
         self.positions = nn.Embedding(max_length, width)
         self.dropout = dropout
 
+    @abstractmethod
     def blocks(self, embedded_BLD: Tensor) -> Layers:
         """From embeddings to the layers and the state."""
-        raise NotImplementedError
 
     def forward(self, ids_BL: Tensor) -> Layers:
         positions_LD = self.positions.weight[: ids_BL.shape[1]]

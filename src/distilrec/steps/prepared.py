@@ -15,9 +15,8 @@ from distilrec.core.events import (
     Ints,
     Sequences,
     filter_to_fixed_point,
-    offsets_of,
-    order_events,
     share_of_repeats,
+    to_sequences,
 )
 from distilrec.io.sources import read_source
 from distilrec.io.tables import Dataset, RawEvents, canonical_sha256
@@ -69,9 +68,9 @@ def _to_dataset(events: RawEvents) -> Dataset:
     """Codes made dense again: users in the order of the file, items in that of their first appearance in the
     sequences, so that equal sequences have equal item indices whatever the order of the file's rows."""
     users, user_codes = _dense(events.users)
-    order = order_events(users, events.times)
-    items, item_codes = _by_first_appearance(events.items[order])
-    sequences = Sequences(items, offsets_of(np.bincount(users).astype(np.int64)), len(item_codes))
+    ordered = to_sequences(users, events.items, events.times, len(user_codes), len(events.item_ids))
+    items, item_codes = _by_first_appearance(ordered.items)
+    sequences = Sequences(items, ordered.offsets, len(item_codes))
     item_ids = events.item_ids.take(pa.array(item_codes))
     titles = [events.titles.get(item, item) for item in map(str, item_ids.to_pylist())]
     return Dataset(sequences, events.user_ids.take(pa.array(user_codes)), item_ids, titles)
