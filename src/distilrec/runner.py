@@ -170,7 +170,7 @@ def run_scene(
                 shutil.rmtree(scene.folder / "kfp", ignore_errors=True)
     error_file = scene.folder / "error.json"
     error = read_json(error_file) if error_file.is_file() else None
-    return Outcome(int(error["exit_code"]) if error else min(child.returncode, 1), error)
+    return Outcome(int(error["exit_code"]) if error else int(child.returncode != 0), error)
 
 
 def _environment(run: Run, scene: SceneRun, temporary: Path) -> dict[str, str]:

@@ -13,7 +13,6 @@ from distilrec.core.fit import BatchRecord, DivergedError, EpochRecord
 from distilrec.core.search import SearchRecord
 from distilrec.core.snapshot import Snapshot
 from distilrec.io.checkpoints import Checkpoints
-from distilrec.io.saved import last_epoch
 from distilrec.steps.adapters import Adapters
 
 History = list[dict[str, Any]]
@@ -57,7 +56,7 @@ def train(
             adapters.progress.say("epoch", **_headline(record, deciding), seconds=history[-1]["seconds"])
             began = time.monotonic()
     except DivergedError as error:
-        last = last_epoch(adapters.store, config.scene, step, content)
+        last = int(history[-1]["epoch"]) if history else 0
         kept = f"{checkpoints.prefix}/{last:06d}.safetensors" if last else "none"
         raise TrainingError("DR-TRAIN-001", f"{step}: {error}; last good checkpoint: {kept}") from None
     return history
