@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from distilrec.core.cell import Student, derive
+from distilrec.core.config import Loss
 from distilrec.core.dropout import Dropout
 from distilrec.core.events import Sequences, to_sequences
 from distilrec.core.genotype import edges_of
+from distilrec.core.nextitnet import NextItNet
+from distilrec.core.objective import Objective
 from distilrec.core.sasrec import SASRec
 from distilrec.core.sequence_model import initialise
 from distilrec.core.synthetic import markov_chain
@@ -29,9 +32,13 @@ def chain(predictability: float, num_users: int = 120, num_items: int = NUM_ITEM
     return to_sequences(events.users, events.items, events.times, num_users, num_items)
 
 
+def objective(num_items: int = NUM_ITEMS, **knobs) -> Objective:
+    return Objective(Loss(**knobs), num_items)
+
+
 def sasrec(dropout: float = 0.0, num_items: int = NUM_ITEMS, width: int = WIDTH, seed: int = 0) -> SASRec:
     random = generator(seed)
-    model = SASRec(num_items, width, LENGTH, Dropout(dropout, random), num_blocks=2, num_heads=2)
+    model = SASRec(num_items, width, LENGTH, Dropout(dropout), num_blocks=2, num_heads=2)
     initialise(model, random)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -42,11 +49,21 @@ def sasrec(dropout: float = 0.0, num_items: int = NUM_ITEMS, width: int = WIDTH,
 
 def student(choice: list[int], dropout: float = 0.0, seed: int = 0, num_cells: int = 2) -> Student:
     random = generator(seed)
-    model = Student(NUM_ITEMS, Dropout(dropout, random), derive(choice, num_cells, 3, WIDTH, LENGTH))
+    model = Student(NUM_ITEMS, Dropout(dropout), derive(choice, num_cells, 3, WIDTH, LENGTH))
     initialise(model, random)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(10.0)
+        model.items.weight[-1] = 0.0
+    return model
+
+
+def nextitnet(seed: int = 0) -> NextItNet:
+    model = NextItNet(NUM_ITEMS, WIDTH, LENGTH, Dropout(0.0), num_blocks=2, dilations=(1, 2))
+    initialise(model, generator(seed))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.fill_(0.7) if name.endswith("gate") else parameter.mul_(10.0)
         model.items.weight[-1] = 0.0
     return model
 

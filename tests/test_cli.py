@@ -81,7 +81,7 @@ def test_a_step_alone_and_a_plan(tmp_path):
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
         "items.parquet",
         "manifest.json",
-        "sequences.parquet",
+        "sequences.arrow",
     ]
     plan = distilrec("plan", "scene.yaml", "--set", "teach.max_epochs=3", cwd=tmp_path)
     assert "60 users" in plan.stdout and "up to 3 epochs" in plan.stdout

@@ -80,6 +80,9 @@ class RunDisplay:
         newest = self.newest.get(step)
         if not newest:
             return ""
+        if newest["event"] == "storing":
+            share = newest["batch"] / newest["num_batches"] if "batch" in newest else 0.0
+            return f"asking the teacher once, {share:.0%}"
         parts = [f"{newest['model']} ranked"] if "model" in newest else []
         if "num_users" in newest:
             parts.append(

@@ -4,6 +4,7 @@ line both call this; nothing else does.
 Environment:
     DISTILREC_RUN_DIR: where progress.jsonl and error.json go, and a copy of the scene's results; optional.
     DISTILREC_STORE: folder of checkpoints and promotions; default ./runs/store.
+    WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: set by torchrun for a training in several processes.
     MLFLOW_TRACKING_URI: default SQLite in ./runs/mlflow.db.
     DISTILREC_MLFLOW_ARTIFACTS: folder of model artifacts where the tracking server has no place of its own.
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.errors import DistilrecError, HeldError
+from distilrec.core.parallel import ALONE, Processes
 from distilrec.io.jsons import write_json
 from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
@@ -29,6 +31,7 @@ from distilrec.steps.adapters import Adapters
 
 RESULTS = ("section.html", "report.html", "summary.md", "summary.json")
 """The last one says that the scene is finished."""
+TRAININGS = ("teach", "search", "retrain")
 TERMINATED = 143
 _BEGAN = time.monotonic()
 
@@ -132,16 +135,17 @@ def _step(
     """Run one step; what is refused becomes one sentence, `error.json` and an exit code."""
     folder = _run_folder()
     store_folder = Path(os.environ.get("DISTILREC_STORE", "runs/store")).resolve()
-    progress = Progress(folder, name)
     with _reported(folder, name), _terminable():
         config = load_scene(scene, overrides)
+        processes = _joined(name)
+        progress = Progress(folder, name, is_silent=processes.rank > 0)
         store = LocalStore(store_folder)
         tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{store_folder.parent / 'mlflow.db'}")
         artifacts = os.environ.get("DISTILREC_MLFLOW_ARTIFACTS")
         local = Path(artifacts) if artifacts else store_folder.parent / "mlartifacts"
         registry = Registry(tracking, local if tracking.startswith("sqlite:") else None, store)
         _fix_threads(name, config.threads)
-        adapters = Adapters(store, progress, registry, _BEGAN)
+        adapters = Adapters(store, progress, registry, _BEGAN, processes)
         progress.say("start")
         result = action(config, adapters)
         progress.say("done", seconds=adapters.stamp(name, "")["seconds"])
@@ -153,8 +157,18 @@ def _run_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
+def _joined(step: str) -> Processes:
+    """The processes that torchrun started for a training, or this one alone."""
+    if step not in TRAININGS or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE
+    import torch
+
+    torch.distributed.init_process_group("gloo")
+    return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+
+
 def _fix_threads(step: str, threads: int) -> None:
-    if step in ("teach", "search", "retrain"):
+    if step in TRAININGS:
         import torch
 
         torch.set_num_threads(threads)

@@ -16,7 +16,7 @@ ZERO_INDEX = list(OPERATIONS).index("zero")
 
 
 def _supernet() -> Supernet:
-    supernet = Supernet(NUM_ITEMS, WIDTH, LENGTH, Dropout(0.0, generator()), num_cells=3, num_nodes=3)
+    supernet = Supernet(NUM_ITEMS, WIDTH, LENGTH, Dropout(0.0), num_cells=3, num_nodes=3)
     initialise(supernet, generator())
     with torch.no_grad():
         for parameter in supernet.parameters():
@@ -35,7 +35,7 @@ def test_one_hot_supernet_equals_derived_student(choice, ids):
     supernet = _supernet()
     one_hot = torch.nn.functional.one_hot(torch.tensor(choice), NUM_OPERATIONS).float()
     genotype = derive(choice, 3, 3, WIDTH, LENGTH)
-    student = Student(NUM_ITEMS, Dropout(0.0, generator()), genotype)
+    student = Student(NUM_ITEMS, Dropout(0.0), genotype)
     student.load_state_dict(inherited(student, supernet.state_dict()))
     student.eval()
     with torch.no_grad():

@@ -9,7 +9,7 @@ from distilrec.core.cell import Student, derive
 from distilrec.core.cost import count_params, expected_cost, model_cost, operation_costs, relative_costs
 from distilrec.core.dropout import Dropout
 from distilrec.core.operations import OPERATIONS
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, sasrec, student
+from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, nextitnet, sasrec, student
 
 
 class _BatchedAttention(nn.Module):
@@ -41,6 +41,13 @@ def test_student_counts_what_torch_counts(index):
     assert model_cost(model).encoder_macs == _counted(model, ids)
 
 
+def test_nextitnet_counts_what_torch_counts():
+    model = nextitnet()
+    cost = model_cost(model)
+    assert cost.encoder_macs == _counted(model, torch.zeros(1, LENGTH, dtype=torch.int64))
+    assert cost.encoder_params + cost.embedding_params == count_params(model)
+
+
 def test_teacher_counts_what_torch_counts():
     model = sasrec()
     for block in model.stack:
@@ -54,7 +61,7 @@ def test_teacher_counts_what_torch_counts():
 
 def test_operation_costs_add_up_to_the_derived_student():
     choice = [0, 3, 4, 6, 8, 2]
-    built = Student(NUM_ITEMS, Dropout(0.0, generator()), derive(choice, 3, 3, WIDTH, LENGTH))
+    built = Student(NUM_ITEMS, Dropout(0.0), derive(choice, 3, 3, WIDTH, LENGTH))
     costs = list(operation_costs(WIDTH, LENGTH).values())
     assert model_cost(built).encoder_macs == 3 * sum(costs[index].macs for index in choice)
 

@@ -16,16 +16,18 @@ from distilrec.core.relaxation import entropies, most_likely, sample, temperatur
 from distilrec.core.sasrec import SASRec
 from distilrec.core.search import ArchitectureSearch, split_windows
 from distilrec.core.sequence_model import ModelScorer, initialise
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, chain, generator, sasrec, student
+from distilrec.core.teaching import LiveTeacher
+from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, chain, generator, objective, sasrec, student
 
 NUM_MANY = 40
 
 
 def _fit(data: TrainingData, seed: int = 0, epochs: int = 8, num_items: int = NUM_ITEMS, rate: float = 0.01) -> Fit:
     random = generator(seed)
-    model = SASRec(num_items, 16, LENGTH, Dropout(0.1, random), num_blocks=1, num_heads=2)
+    model = SASRec(num_items, 16, LENGTH, Dropout(0.1), num_blocks=1, num_heads=2)
     initialise(model, random)
-    return Fit(model, data, Training(learning_rate=rate, batch_size=16, max_epochs=epochs, patience=epochs), random)
+    config = Training(learning_rate=rate, batch_size=16, max_epochs=epochs, patience=epochs)
+    return Fit(model, data, config, random, objective(num_items))
 
 
 def _test_ndcg(fit: Fit, sequences) -> float:
@@ -56,13 +58,15 @@ def test_a_distilled_student_beats_the_same_student_without_a_teacher_over_seeds
         scores = {}
         for share in (0.0, 0.8):
             random = generator(seed)
-            pupil = SASRec(NUM_MANY, 8, LENGTH, Dropout(0.1, random), num_blocks=1, num_heads=1)
+            pupil = SASRec(NUM_MANY, 8, LENGTH, Dropout(0.1), num_blocks=1, num_heads=1)
             initialise(pupil, random)
             distiller = Distiller(
-                teacher.model, LayerDistillation(8, 16, 1, 1, temperature=10.0), Distillation(share=share)
+                LiveTeacher(teacher.model, 128),
+                LayerDistillation(8, 16, 1, 1, temperature=10.0),
+                Distillation(share=share),
             )
             config = Training(learning_rate=0.01, batch_size=16, max_epochs=8, patience=8)
-            fit = Fit(pupil, data, config, random, distiller)
+            fit = Fit(pupil, data, config, random, objective(NUM_MANY), distiller)
             for _ in fit.records():
                 pass
             scores[share] = _test_ndcg(fit, rich)
@@ -72,14 +76,15 @@ def test_a_distilled_student_beats_the_same_student_without_a_teacher_over_seeds
 
 def _search(epochs: int = 3, after: int = 0) -> ArchitectureSearch:
     random = generator(4)
-    supernet = Supernet(NUM_ITEMS, 8, LENGTH, Dropout(0.1, random), num_cells=2, num_nodes=3)
+    supernet = Supernet(NUM_ITEMS, 8, LENGTH, Dropout(0.1), num_cells=2, num_nodes=3)
     initialise(supernet, random)
     layers = LayerDistillation(8, 8, 2, 2, temperature=10.0)
     initialise(layers, random)
     knobs = Search(width=8, num_cells=2, epochs=epochs, batch_size=32, learning_rate=0.01, architecture_after=after)
     data = TrainingData.leave_one_out(chain(0.9), LENGTH, "kept")
     costs = relative_costs(operation_costs(8, LENGTH))
-    return ArchitectureSearch(supernet, Distiller(sasrec(), layers, knobs.distillation), data, knobs, costs, random)
+    distiller = Distiller(LiveTeacher(sasrec(), 128), layers, knobs.distillation)
+    return ArchitectureSearch(supernet, distiller, data, knobs, costs, random, objective())
 
 
 @pytest.mark.parametrize(
@@ -164,7 +169,7 @@ def test_the_sampled_path_gives_the_weights_the_gradient_of_the_whole_mixture():
     gradients = []
     for mixture in (None, drawn.mixture_EO):
         search.trained.zero_grad(set_to_none=True)
-        total, _ = search.distiller.loss(search.supernet.select(drawn.choice, mixture), batch)
+        total, _ = search._loss(search.supernet.select(drawn.choice, mixture), batch)
         total.backward()
         gradients.append({name: p.grad for name, p in search.trained.named_parameters() if p.grad is not None})
     sampled, whole = gradients
@@ -218,11 +223,11 @@ def test_a_student_can_be_trained_by_the_same_loop():
     data = TrainingData.leave_one_out(chain(0.9), LENGTH, "kept")
     pupil = student([0] * NUM_EDGES, dropout=0.1)
     initialise(pupil, generator())
-    distiller = Distiller(sasrec(), LayerDistillation(8, 8, 2, 2, temperature=10.0), Distillation())
+    distiller = Distiller(LiveTeacher(sasrec(), 128), LayerDistillation(8, 8, 2, 2, temperature=10.0), Distillation())
     config = Training(learning_rate=0.01, batch_size=32, max_epochs=2, patience=2)
     epochs = [
         record
-        for record in Fit(pupil, data, config, generator(), distiller).records()
+        for record in Fit(pupil, data, config, generator(), objective(), distiller).records()
         if not isinstance(record, BatchRecord)
     ]
     assert epochs[1].losses.total < epochs[0].losses.total

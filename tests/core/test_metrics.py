@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from distilrec.core.events import Sequences
-from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio, per_user, ranks_of, remove_seen
+from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio, per_user, ranks_of, remove_seen, seen_above
 
 RANKS = np.array([1, 2, 10, 11, 500])
 
@@ -35,12 +37,32 @@ def test_scores_that_are_no_numbers_are_refused():
 
 
 def test_seen_items_are_removed_but_never_the_target():
-    past = Sequences(np.array([0, 1, 2, 3]), np.array([0, 3, 4]), 5)
+    past = Sequences.flat(np.array([0, 1, 2, 3]), np.array([3, 1]), 5)
     scores = np.arange(10.0).reshape(2, 5)
-    removed = remove_seen(scores, past, np.array([0, 1]), np.array([1, 4]))
+    removed = remove_seen(scores, np.array([1, 4]), *past.events(np.arange(2)))
     inf = float("-inf")
     assert removed.tolist() == [[inf, 1, inf, 3, 4], [5, 6, 7, inf, 9]]
     assert scores[0, 0] == 0, "the input is left alone"
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), num_items=st.integers(2, 20))
+def test_ranking_by_counting_equals_ranking_a_masked_copy(data, num_items):
+    """Ties, repeated items and targets that were seen before included."""
+    lengths = data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=5))
+    items = st.integers(0, num_items - 1)
+    past = Sequences.flat(
+        np.array(data.draw(st.lists(items, min_size=sum(lengths), max_size=sum(lengths))), dtype=np.int64),
+        np.array(lengths),
+        num_items,
+    )
+    targets = np.array([data.draw(items) for _ in lengths])
+    scores = np.array([[data.draw(st.integers(0, 3)) for _ in range(num_items)] for _ in lengths], dtype=np.float32)
+    events = past.events(np.arange(len(past)))
+    expected = ranks_of(remove_seen(scores, targets, *events), targets)
+    assert (ranks_of(scores, targets) - seen_above(scores, targets, *events)).tolist() == expected.tolist()
+    one_by_one = [(row >= row[target]).sum() for row, target in zip(scores, targets, strict=True)]
+    assert ranks_of(scores, targets).tolist() == one_by_one
 
 
 def test_paired_bootstrap_of_equal_models_is_exactly_one():

@@ -6,10 +6,11 @@ from torch import nn
 
 from distilrec.core.cell import Supernet
 from distilrec.core.dropout import Dropout
+from distilrec.core.nextitnet import DilatedConv
 from distilrec.core.operations import OPERATIONS
 from distilrec.core.sasrec import Block
 from distilrec.core.sequence_model import SequenceModel, initialise
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, sasrec, student
+from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, nextitnet, sasrec, student
 
 CHANGED = 6
 
@@ -31,11 +32,12 @@ def test_operations_are_causal_and_map_zero_to_zero(name, training):
 
 
 def _models() -> dict[str, SequenceModel]:
-    supernet = Supernet(NUM_ITEMS, WIDTH, LENGTH, Dropout(0.3, generator()), num_cells=2, num_nodes=3)
+    supernet = Supernet(NUM_ITEMS, WIDTH, LENGTH, Dropout(0.3), num_cells=2, num_nodes=3)
     initialise(supernet, generator())
     mixture = torch.full((NUM_EDGES, len(OPERATIONS)), 0.1)
     students = {f"student-{name}": student([i] * NUM_EDGES, dropout=0.3) for i, name in enumerate(OPERATIONS)}
-    return {"sasrec": sasrec(dropout=0.3), "supernet": supernet.select([0] * NUM_EDGES, mixture), **students}
+    teachers = {"sasrec": sasrec(dropout=0.3), "nextitnet": nextitnet()}
+    return {**teachers, "supernet": supernet.select([0] * NUM_EDGES, mixture), **students}
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -69,7 +71,7 @@ def test_padding_changes_no_score(name, ids):
 
 
 def test_attention_equals_torchs_own_with_the_weights_copied():
-    block = Block(WIDTH, num_heads=2, dropout=Dropout(0.0, generator()))
+    block = Block(WIDTH, num_heads=2, dropout=Dropout(0.0))
     reference = nn.MultiheadAttention(WIDTH, num_heads=2, batch_first=True)
     with torch.no_grad():
         reference.in_proj_weight.copy_(block.query_key_value.weight)
@@ -80,6 +82,15 @@ def test_attention_equals_torchs_own_with_the_weights_copied():
     future = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
     expected, _ = reference(x, x, x, attn_mask=future, need_weights=False)
     torch.testing.assert_close(block._attend(x), expected)
+
+
+def test_the_teachers_convolution_equals_torchs_own():
+    conv = DilatedConv(WIDTH, dilation=4)
+    x = torch.rand(2, LENGTH, WIDTH, generator=generator(1))
+    weight = conv.taps.weight.unflatten(1, (3, WIDTH)).permute(0, 2, 1)
+    padded = nn.functional.pad(x.transpose(1, 2), (8, 0))
+    expected = nn.functional.conv1d(padded, weight, conv.taps.bias, dilation=4).transpose(1, 2)
+    torch.testing.assert_close(conv(x), expected)
 
 
 def test_convolution_equals_torchs_own():
@@ -93,7 +104,7 @@ def test_convolution_equals_torchs_own():
 
 
 def test_dropout_keeps_the_mean_and_rests_in_eval_mode():
-    dropout = Dropout(0.25, generator())
+    dropout = Dropout(0.25)
     x = torch.ones(200, 200)
     assert dropout.eval()(x) is x
     dropped = dropout.train()(x)

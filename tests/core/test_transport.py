@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
+from distilrec.core.batching import Batch
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.sequence_model import Layers
+from distilrec.core.softmax import SoftTargets
+from distilrec.core.teaching import Taught
 from distilrec.core.transport import optimal_flow, reweighted, transport_loss
 from tests.conftest import generator
 
@@ -67,7 +70,8 @@ def test_distance_to_itself_is_zero():
         for projection in (distillation.embedding, distillation.hidden):
             projection.weight.copy_(torch.eye(6))
             projection.bias.zero_()
-    losses = distillation(layers, layers, torch.ones(2, 5, dtype=torch.bool))
+    batch = _batch(torch.ones(2, 5, dtype=torch.bool))
+    losses = distillation(layers, _taught(layers, batch), batch)
     assert losses.hidden.item() == pytest.approx(0.0, abs=1e-6)
     assert losses.embedding.item() == pytest.approx(0.0, abs=1e-6)
     np.testing.assert_allclose(losses.flow_ST, np.eye(3) / 3)
@@ -78,13 +82,24 @@ def test_padding_does_not_enter_the_layer_losses():
     teacher = Layers(*_random_layers(6, 3, 2))
     real = torch.tensor([[True, True, True, False], [True, False, False, False]])
     distillation = LayerDistillation(4, 6, 2, 3, temperature=10.0).eval()
-    before = distillation(student, teacher, real)
+    batch = _batch(real)
+    before = distillation(student, _taught(teacher, batch), batch)
     for layers in (student, teacher):
         for tensor in (layers.embedded_BLD, *layers.hidden):
             tensor[~real] += 100.0
-    after = distillation(student, teacher, real)
+    after = distillation(student, _taught(teacher, batch), batch)
     torch.testing.assert_close(before.hidden, after.hidden)
     torch.testing.assert_close(before.embedding, after.embedding)
+
+
+def _batch(real):
+    padding = 9
+    targets = torch.where(real, 0, padding)
+    return Batch(targets, targets, torch.zeros_like(targets), padding)
+
+
+def _taught(layers, batch):
+    return Taught.by(layers, SoftTargets(torch.empty(0, 0), torch.empty(0, 0)), batch)
 
 
 def _random_layers(width, depth, seed):

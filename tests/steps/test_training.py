@@ -22,7 +22,7 @@ class _Diverging:
         while self.epoch < 2:
             self.epoch += 1
             yield BatchRecord(self.epoch, 9, 1, 1, 0.5)
-            yield EpochRecord(self.epoch, 9, 0.1, Losses(0.5, 0.5), {"kept": 0.1, "removed": 0.1}, True)
+            yield EpochRecord(self.epoch, 9, 0.1, Losses(0.5, 0.5), {"kept": 0.1, "removed": 0.1}, 0.0, True)
         raise DivergedError(3, 1)
 
     def snapshot(self):

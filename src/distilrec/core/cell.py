@@ -85,6 +85,10 @@ class Supernet(SequenceModel):
         self._choice, self._mixture_EO = choice, mixture_EO
         return self
 
+    @property
+    def num_layers(self) -> int:
+        return len(self.cells)
+
     def blocks(self, embedded_BLD: Tensor) -> Layers:
         hidden = [embedded_BLD]
         for cell in self.cells:
@@ -131,6 +135,10 @@ class Student(SequenceModel):
         self.cells = nn.ModuleList(
             StudentCell(genotype.width, genotype.num_nodes, genotype.edges) for _ in range(genotype.num_cells)
         )
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.cells)
 
     def blocks(self, embedded_BLD: Tensor) -> Layers:
         hidden = [embedded_BLD]

@@ -63,7 +63,7 @@ class MovieLensData(Closed):
     """The demo: MovieLens-1M by age, from the cache that `distilrec fetch movielens-1m` fills."""
 
     source: Literal["movielens-1m"]
-    ages: Literal["under-25", "25-34", "35-and-over"]
+    ages: Literal["all", "under-25", "25-34", "35-and-over"]
 
 
 class SyntheticData(Closed):
@@ -88,6 +88,19 @@ class Prepare(Closed):
     min_items: int = Field(20, ge=5)
 
 
+class Loss(Closed):
+    """Of the next item, in every training."""
+
+    kind: Literal["auto", "softmax", "sampled-softmax", "gbce"] = "auto"
+    """Auto: full softmax for catalogues of up to `softmax_up_to` items, sampled softmax for larger ones."""
+    softmax_up_to: int = Field(50_000, ge=2)
+    """There the scores cost some ten times the encoder of the default teacher (docs/performance.md)."""
+    num_negatives: int = Field(512, ge=1, le=100_000)
+    """Uniform, shared by 128 positions, drawn anew for the next 128."""
+    calibration: float = Field(0.75, ge=0, le=1)
+    """gBCE's t: 0 is plain binary cross-entropy, 1 undoes the effect of sampling (Petrov & Macdonald 2023)."""
+
+
 class Training(Closed):
     """What every training of weights needs."""
 
@@ -104,17 +117,21 @@ class Training(Closed):
 
 
 class Teach(Training):
-    """SASRec (Kang & McAuley 2018), full softmax over the catalogue (Klenitskiy & Vasilev 2023)."""
+    """SASRec (Kang & McAuley 2018) or NextItNet (Yuan et al. 2019)."""
 
-    model: Literal["sasrec"] = "sasrec"
+    model: Literal["sasrec", "nextitnet"] = "sasrec"
     width: int = Field(64, ge=4, le=4096)
     num_blocks: int = Field(4, ge=1, le=128)
+    """SASRec: attention blocks. NextItNet: groups, each with one residual block for every dilation."""
     num_heads: int = Field(2, ge=1, le=64)
+    """SASRec only."""
+    dilations: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field((1, 4), min_length=1, max_length=16)
+    """NextItNet only: of the first convolution of each residual block; the second has twice as much."""
     dropout: float = Field(0.2, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "Teach":
-        if self.width % self.num_heads:
+        if self.model == "sasrec" and self.width % self.num_heads:
             raise ConfigError(
                 "DR-CONF-005", f"teach: width {self.width} is not a multiple of num_heads {self.num_heads}"
             )
@@ -130,6 +147,8 @@ class Distillation(Closed):
     hidden_weight: float = Field(1.0, ge=0, le=1000)
     layer_temperature: float = Field(10.0, gt=0, le=1e6)
     """Of the cost attention over layers (AdaRec code: 10; BERT-EMD: 1 to 10)."""
+    named_items: int = Field(128, ge=1, le=10_000)
+    """The teacher's most likely items at each position, kept with their probabilities; the rest is one outcome."""
 
 
 class Search(Closed):
@@ -224,6 +243,7 @@ class SceneConfig(Closed):
     seed: int = Field(0, ge=0, lt=2**31)
     max_length: int = Field(100, ge=2, le=4096)
     """Positions that teacher and student look at; older history is cut off, in training windowed."""
+    loss: Loss = Loss()
     threads: int = Field(2, ge=1, le=256)
     """Of every training; fixed, because sums in another order give another result."""
     prepare: Prepare = Prepare()

@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distilrec.core.batching import Batch
 from distilrec.core.events import Floats
+from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.sequence_model import Layers
+from distilrec.core.teaching import Taught
 from distilrec.core.transport import optimal_flow, reweighted, transport_loss
 
 
@@ -48,20 +51,18 @@ class LayerDistillation(nn.Module):
             "teacher_weight_T", torch.full((num_teacher_layers,), 1.0 / num_teacher_layers, dtype=torch.float64)
         )
 
-    def forward(self, student: Layers, teacher: Layers, real_BL: Tensor) -> LayerLosses:
-        embedding = F.mse_loss(self.embedding(student.embedded_BLD[real_BL]), teacher.embedded_BLD[real_BL])
-        distances_ST = self._distances(student, teacher, real_BL)
-        costs = distances_ST.detach().double().numpy()
+    def forward(self, student: Layers, teacher: Taught, batch: Batch, processes: Processes = ALONE) -> LayerLosses:
+        embedding = F.mse_loss(self.embedding(batch.take(student.embedded_BLD)), teacher.embedded_NE)
+        distances_ST = self._distances([batch.take(h_BLD) for h_BLD in student.hidden], teacher.hidden_TNE)
+        costs = processes.sum(distances_ST.detach().double() * batch.share).numpy()
         flow = optimal_flow(costs, self.student_weight_S.numpy(), self.teacher_weight_T.numpy())
         if self.training:
             self._reweigh(flow * np.maximum(costs, 0.0))
         return LayerLosses(embedding, transport_loss(distances_ST, flow), flow)
 
-    def _distances(self, student: Layers, teacher: Layers, real_BL: Tensor) -> Tensor:
-        log_student = torch.stack(
-            [self.hidden(h_BLD[real_BL]).log_softmax(dim=1).flatten() for h_BLD in student.hidden]
-        )
-        log_teacher_TNE = torch.stack([h_BLE[real_BL].log_softmax(dim=1) for h_BLE in teacher.hidden])
+    def _distances(self, student: list[Tensor], teacher_TNE: Tensor) -> Tensor:
+        log_student = torch.stack([self.hidden(h_ND).log_softmax(dim=1).flatten() for h_ND in student])
+        log_teacher_TNE = teacher_TNE.log_softmax(dim=2)
         probability = log_teacher_TNE.exp()
         num_positions = log_teacher_TNE.shape[1]
         minus_entropy_T = (probability * log_teacher_TNE).sum(dim=(1, 2))

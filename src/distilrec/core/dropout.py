@@ -1,4 +1,5 @@
-"""Dropout that draws from a given generator, so that a training resumes bit for bit and nothing is global."""
+"""Dropout that draws from a generator of its own, which the training loop seeds at every epoch: a training
+resumes bit for bit, processes draw different masks, and nothing is global."""
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,11 @@ class Dropout(nn.Module):
     Drawing 64-bit words and reading them as bytes takes about an eighth of the time of drawing elements.
     """
 
-    def __init__(self, probability: float, generator: torch.Generator) -> None:
+    def __init__(self, probability: float) -> None:
         super().__init__()
         assert 0.0 <= probability < 1.0, "the configuration checks this"
         self.threshold = round(probability * LEVELS)
-        self.generator = generator
+        self.generator = torch.Generator()
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.threshold:

@@ -6,9 +6,10 @@ from typing import Protocol
 import numpy as np
 
 from distilrec.core.events import Ints, Sequences
-from distilrec.core.metrics import CUTOFFS, VARIANTS, Scores, per_user, ranks_of, remove_seen
+from distilrec.core.metrics import CUTOFFS, VARIANTS, Scores, per_user, ranks_of, seen_above
 
-USERS_PER_BATCH = 256
+MOST_USERS, MOST_SCORES = 256, 16_000_000
+"""Of a batch: 64 MB of scores, 16 users at a million items."""
 
 
 class Scorer(Protocol):
@@ -42,16 +43,22 @@ class Ranks:
         }
 
 
-def rank_users(scorer: Scorer, past: Sequences, targets: Ints) -> Ranks:
-    """Rank each user's target given everything before it."""
-    kept, removed = [], []
-    for first in range(0, len(past), USERS_PER_BATCH):
-        users = np.arange(first, min(first + USERS_PER_BATCH, len(past)))
-        targets_B = targets[users]
-        scores_BV = scorer.score(past, users)
-        kept.append(ranks_of(scores_BV, targets_B))
-        removed.append(ranks_of(remove_seen(scores_BV, past, users, targets_B), targets_B))
-    return Ranks(np.concatenate(kept), np.concatenate(removed))
+def rank_users(scorer: Scorer, past: Sequences, targets: Ints, users: Ints | None = None) -> Ranks:
+    """Rank the target of each of the `users` (by default all) given everything before it.
+
+    Scores of one batch exist at a time; of them only the ranks are kept. Users of like length share a batch.
+    """
+    users = np.arange(len(past)) if users is None else users
+    order = np.argsort(past.lengths[users], kind="stable")
+    size = max(1, min(MOST_USERS, MOST_SCORES // past.num_items))
+    kept, removed = np.empty(len(users), dtype=np.int64), np.empty(len(users), dtype=np.int64)
+    for first in range(0, len(users), size):
+        rows = order[first : first + size]
+        batch = users[rows]
+        scores_BV, targets_B = scorer.score(past, batch), targets[batch]
+        kept[rows] = ranks_of(scores_BV, targets_B)
+        removed[rows] = kept[rows] - seen_above(scores_BV, targets_B, *past.events(batch))
+    return Ranks(kept, removed)
 
 
 def mean_ndcg10(ranks: Ranks, variant: str) -> float:

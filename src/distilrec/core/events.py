@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Items = NDArray[np.int32] | NDArray[np.int64]
+"""Item indices. Int32 at rest: half the bytes, and what the file holds."""
 
 
 @dataclass(frozen=True)
@@ -51,41 +53,48 @@ def _drop_rare(keep: Bools, codes: Ints, minimum: int) -> int:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Every user's items in order, flat.
+    """Every user's items in order, as slices of one flat array, which may be a memory-mapped file.
 
-    `items[offsets[u]:offsets[u + 1]]` are the items of user u, oldest first, values 0 .. num_items - 1.
+    `items[starts[u]:stops[u]]` are the items of user u, oldest first, values 0 .. num_items - 1.
     The padding id of every model is `num_items`.
     """
 
-    items: Ints
-    offsets: Ints
+    items: Items
+    starts: Ints
+    stops: Ints
     num_items: int
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
+    @classmethod
+    def flat(cls, items: Items, lengths: Ints, num_items: int) -> "Sequences":
+        """From users that follow each other without gaps."""
+        stops = np.cumsum(lengths, dtype=np.int64)
+        return cls(items.astype(np.int32, copy=False), stops - lengths, stops, num_items)
 
-    def of(self, user: int) -> Ints:
-        return self.items[self.offsets[user] : self.offsets[user + 1]]
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def of(self, user: int) -> Items:
+        return self.items[self.starts[user] : self.stops[user]]
 
     @property
     def lengths(self) -> Ints:
-        return np.diff(self.offsets)
+        return self.stops - self.starts
+
+    def events(self, users: Ints) -> tuple[Ints, Items]:
+        """All events of some users: the row of each in `users`, and its item."""
+        lengths = self.lengths[users]
+        rows = np.repeat(np.arange(len(users)), lengths)
+        first = np.cumsum(lengths) - lengths
+        return rows, self.items[np.arange(len(rows)) + (self.starts[users] - first)[rows]]
 
     def without_last(self, count: int) -> "Sequences":
-        """The same users, each without its last `count` items (leave-one-out hides 2, then 1)."""
-        lengths = self.lengths
-        assert int(lengths.min()) >= count, "a user is shorter than what the split hides"
-        position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], lengths)
-        kept = position < np.repeat(lengths - count, lengths)
-        return Sequences(self.items[kept], offsets_of(lengths - count), self.num_items)
+        """The same users, each without its last `count` items (leave-one-out hides 2, then 1). Copies nothing."""
+        assert int(self.lengths.min()) >= count, "a user is shorter than what the split hides"
+        return Sequences(self.items, self.starts, self.stops - count, self.num_items)
 
     def target(self, from_end: int) -> Ints:
         """One item of each user, counted from the end: 1 the last (test), 2 the last but one (validation)."""
-        return self.items[self.offsets[1:] - from_end]
-
-
-def offsets_of(lengths: Ints) -> Ints:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return self.items[self.stops - from_end].astype(np.int64)
 
 
 def order_events(users: Ints, times: Floats) -> Ints:
@@ -100,26 +109,26 @@ def order_events(users: Ints, times: Floats) -> Ints:
 def to_sequences(users: Ints, items: Ints, times: Floats, num_users: int, num_items: int) -> Sequences:
     order = order_events(users, times)
     lengths = np.bincount(users, minlength=num_users).astype(np.int64)
-    return Sequences(items[order], offsets_of(lengths), num_items)
+    return Sequences.flat(items[order], lengths, num_items)
 
 
 def share_of_repeats(sequences: Sequences) -> float:
     """The share of events whose item the same user had before."""
-    user_of = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    pairs = np.unique(user_of * np.int64(sequences.num_items) + sequences.items)
-    return 1.0 - len(pairs) / max(1, len(sequences.items))
+    user_of, items = sequences.events(np.arange(len(sequences)))
+    pairs = np.unique(user_of * np.int64(sequences.num_items) + items)
+    return 1.0 - len(pairs) / max(1, len(items))
 
 
 def popularity(train: Sequences) -> Ints:
     """Events of each item in the training part, shape (V,)."""
-    return np.bincount(train.items, minlength=train.num_items).astype(np.int64)
+    return np.bincount(train.events(np.arange(len(train)))[1], minlength=train.num_items).astype(np.int64)
 
 
 def histories(sequences: Sequences, users: Ints, max_length: int) -> tuple[Ints, Ints]:
     """The newest items of some users: ids_BL, as long as the longest, padded on the right, and lengths_B."""
-    stops = sequences.offsets[users + 1]
+    stops = sequences.stops[users]
     lengths = np.minimum(sequences.lengths[users], max_length)
     positions = np.arange(int(lengths.max()))
     inside = positions < lengths[:, None]
     index = np.where(inside, (stops - lengths)[:, None] + positions, 0)
-    return np.where(inside, sequences.items[index], sequences.num_items), lengths
+    return np.where(inside, sequences.items[index], np.int64(sequences.num_items)), lengths

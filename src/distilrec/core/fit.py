@@ -5,7 +5,7 @@ needs. The caller logs, saves, or stops listening.
 """
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from distilrec.core.batching import Batch, Windows, cut_windows, training_batches
 from distilrec.core.config import Distillation, Training
 from distilrec.core.distill import LayerDistillation
-from distilrec.core.evaluation import mean_ndcg10, rank_users
+from distilrec.core.evaluation import Ranks, Scorer, mean_ndcg10, rank_users
 from distilrec.core.events import Ints, Sequences
 from distilrec.core.metrics import NotANumberError
+from distilrec.core.objective import Objective
+from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.sequence_model import Layers, ModelScorer, SequenceModel
 from distilrec.core.snapshot import Snapshot
-from distilrec.core.softmax import Teacher, softmax_loss
+from distilrec.core.teaching import TeacherSource
 
 
 class DivergedError(ArithmeticError):
@@ -58,6 +60,7 @@ class BatchRecord:
 class EpochRecord:
     """Attributes:
     valid: NDCG@10 on validation, by variant.
+    padding: share of the tokens of the epoch that were padding.
     is_best: whether this epoch's weights are the ones kept.
     """
 
@@ -66,6 +69,7 @@ class EpochRecord:
     learning_rate: float
     losses: Losses
     valid: dict[str, float]
+    padding: float
     is_best: bool
 
 
@@ -87,10 +91,10 @@ class TrainingData:
         train = sequences.without_last(2)
         return cls(train, cut_windows(train, max_length), sequences.target(2), deciding)
 
-    def validate(self, model: SequenceModel, epoch: int) -> dict[str, float]:
+    def validate(self, model: SequenceModel, epoch: int, processes: Processes) -> dict[str, float]:
         """NDCG@10 by variant. Raises DivergedError if the last step of the epoch spoilt the weights."""
         try:
-            ranks = rank_users(ModelScorer(model), self.train, self.valid_targets)
+            ranks = rank_in_parts(ModelScorer(model), self.train, self.valid_targets, processes)
         except NotANumberError:
             raise DivergedError(epoch, 0) from None
         return {variant: mean_ndcg10(ranks, variant) for variant in ("kept", "removed")}
@@ -99,36 +103,42 @@ class TrainingData:
 class Distiller:
     """A frozen teacher, and the loss that carries it into a student."""
 
-    def __init__(self, teacher: SequenceModel, layers: LayerDistillation, config: Distillation) -> None:
-        self.teacher = teacher.eval().requires_grad_(False)
-        self.layers = layers
-        self.config = config
+    def __init__(self, teacher: TeacherSource, layers: LayerDistillation, config: Distillation) -> None:
+        self.teacher, self.layers, self.config = teacher, layers, config
 
-    def loss(self, student: SequenceModel, batch: Batch) -> tuple[Tensor, Losses]:
+    def loss(
+        self, student: SequenceModel, batch: Batch, objective: Objective, processes: Processes = ALONE
+    ) -> tuple[Tensor, Losses]:
         """(1 - share) * task + share * (soft + embedding + hidden)."""
-        real_BL, share = batch.real_BL, self.config.share
-        with torch.no_grad():
-            wanted: Layers = self.teacher(batch.inputs_BL)
+        taught = self.teacher.of(batch)
         got: Layers = student(batch.inputs_BL)
-        softmax = softmax_loss(
-            got.state_BLD[real_BL],
+        next_item = objective(
+            batch.take(got.state_BLD),
             student.item_vectors(),
-            batch.targets_BL[real_BL],
-            Teacher(wanted.state_BLD[real_BL], self.teacher.item_vectors().detach()),
-            share,
+            batch.take(batch.targets_BL),
+            taught.soft,
+            self.config.share,
         )
-        layers = self.layers(got, wanted, real_BL)
+        layers = self.layers(got, taught, batch, processes)
         hints = self.config.embedding_weight * layers.embedding + self.config.hidden_weight * layers.hidden
-        total = softmax.total + share * hints
+        total = next_item.total + self.config.share * hints
         parts = (layers.embedding.item(), layers.hidden.item())
-        return total, Losses(total.item(), softmax.task, softmax.soft, *parts)
+        return total, Losses(total.item(), next_item.task, next_item.soft, *parts)
 
 
-def task_loss(model: SequenceModel, batch: Batch) -> tuple[Tensor, Losses]:
-    """Cross-entropy over the whole catalogue, a mean over real positions."""
-    real_BL = batch.real_BL
-    softmax = softmax_loss(model(batch.inputs_BL).state_BLD[real_BL], model.item_vectors(), batch.targets_BL[real_BL])
-    return softmax.total, Losses(softmax.total.item(), softmax.task)
+def task_loss(model: SequenceModel, batch: Batch, objective: Objective) -> tuple[Tensor, Losses]:
+    """The objective alone, a mean over real positions."""
+    states_ND = batch.take(model(batch.inputs_BL).state_BLD)
+    next_item = objective(states_ND, model.item_vectors(), batch.take(batch.targets_BL))
+    return next_item.total, Losses(next_item.total.item(), next_item.task)
+
+
+def seed_epoch(generator: torch.Generator, model: SequenceModel, objective: Objective, processes: Processes) -> None:
+    """New seeds for what differs between processes, from the generator that they share: a resume needs that one
+    alone."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    for index, own in enumerate((model.dropout.generator, objective.generator)):
+        own.manual_seed(seed + 2 * processes.rank + index)
 
 
 class Fit:
@@ -140,10 +150,13 @@ class Fit:
         data: TrainingData,
         config: Training,
         generator: torch.Generator,
+        objective: Objective,
         distiller: Distiller | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.model, self.data, self.config = model, data, config
-        self.generator, self.distiller = generator, distiller
+        self.generator, self.objective = generator, objective
+        self.distiller, self.processes = distiller, processes
         self.trained = nn.ModuleList([model] if distiller is None else [model, distiller.layers])
         self.optimiser = torch.optim.AdamW(
             self.trained.parameters(),
@@ -164,29 +177,43 @@ class Fit:
             DivergedError: a loss that is not finite.
         """
         while self.epoch < self.config.max_epochs and self.epoch - self.best_epoch < self.config.patience:
-            losses = yield from self._one_epoch()
+            losses, padding = yield from self._one_epoch()
             self.epoch += 1
-            valid = self.data.validate(self.model, self.epoch)
+            valid = self.data.validate(self.model, self.epoch, self.processes)
             is_best = valid[self.data.deciding] > self.best
             if is_best:
                 self.best, self.best_epoch = valid[self.data.deciding], self.epoch
                 self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
             rate = float(self.optimiser.param_groups[0]["lr"])
-            yield EpochRecord(self.epoch, self.config.max_epochs, rate, losses, valid, is_best)
+            yield EpochRecord(self.epoch, self.config.max_epochs, rate, losses, valid, padding, is_best)
 
-    def _one_epoch(self) -> Generator[BatchRecord, None, Losses]:
+    def _one_epoch(self) -> Generator[BatchRecord, None, tuple[Losses, float]]:
         self.trained.train()
+        seed_epoch(self.generator, self.model, self.objective, self.processes)
         num_batches = -(-len(self.data.windows) // self.config.batch_size)
         seen: list[Losses] = []
-        for batch in training_batches(self.data.train, self.data.windows, self.config.batch_size, self.generator):
+        num_tokens = 0
+        for batch in self._batches():
             self._set_learning_rate(self.epoch + len(seen) / num_batches)
-            total, losses = self.distiller.loss(self.model, batch) if self.distiller else task_loss(self.model, batch)
-            descend(total, self.trained, self.optimiser, self.config.gradient_clip)
-            seen.append(losses)
-            if not np.isfinite(losses.total):
+            seen.append(self._step(batch))
+            num_tokens += batch.num_tokens
+            if not np.isfinite(seen[-1].total):
                 raise DivergedError(self.epoch + 1, len(seen))
-            yield BatchRecord(self.epoch + 1, self.config.max_epochs, len(seen), num_batches, losses.total)
-        return mean_losses(seen)
+            yield BatchRecord(self.epoch + 1, self.config.max_epochs, len(seen), num_batches, seen[-1].total)
+        tokens = self.processes.sum(torch.tensor(float(num_tokens), dtype=torch.float64))
+        return mean_losses(seen), 1.0 - int(self.data.windows.lengths.sum()) / float(tokens)
+
+    def _batches(self) -> Iterator[Batch]:
+        data = self.data
+        return training_batches(data.train, data.windows, self.config.batch_size, self.generator, self.processes)
+
+    def _step(self, batch: Batch) -> Losses:
+        if self.distiller:
+            total, losses = self.distiller.loss(self.model, batch, self.objective, self.processes)
+        else:
+            total, losses = task_loss(self.model, batch, self.objective)
+        descend(total * batch.share, self.trained, self.optimiser, self.config.gradient_clip, self.processes)
+        return over_processes(losses, batch, self.processes)
 
     def _set_learning_rate(self, epochs_done: float) -> None:
         """A linear warm-up over the first epoch, then half a cosine to zero at the last."""
@@ -212,12 +239,34 @@ class Fit:
         saved.get_generator("generator", self.generator)
 
 
-def descend(loss: Tensor, trained: nn.Module, optimiser: torch.optim.Optimizer, gradient_clip: float) -> None:
-    """One step of the optimiser on the clipped gradient."""
+def descend(
+    loss: Tensor, trained: nn.Module, optimiser: torch.optim.Optimizer, gradient_clip: float, processes: Processes
+) -> None:
+    """One step of the optimiser on the clipped gradient, summed over processes."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    processes.sum_gradients(trained.parameters())
     torch.nn.utils.clip_grad_norm_(trained.parameters(), gradient_clip)
     optimiser.step()
+
+
+def over_processes(losses: Losses, batch: Batch, processes: Processes) -> Losses:
+    """The batch's losses, of all its positions wherever they are."""
+    if processes.count == 1:
+        return losses
+    return Losses(*processes.sum(torch.tensor(astuple(losses), dtype=torch.float64) * batch.share).tolist())
+
+
+def rank_in_parts(scorer: Scorer, past: Sequences, targets: Ints, processes: Processes) -> Ranks:
+    """As `rank_users`, each process with its part of the users."""
+    mine = processes.part(np.arange(len(past)))
+    ranks = rank_users(scorer, past, targets, mine)
+    if processes.count == 1:
+        return ranks
+    everyone = torch.zeros(2, len(past), dtype=torch.int64)
+    everyone[:, mine] = torch.from_numpy(np.stack([ranks.kept, ranks.removed]))
+    kept, removed = processes.sum(everyone).numpy()
+    return Ranks(kept, removed)
 
 
 def mean_losses(seen: list[Losses]) -> Losses:

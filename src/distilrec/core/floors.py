@@ -6,7 +6,7 @@ A model below the Markov floor has learnt nothing worth compressing.
 import numpy as np
 from numpy.typing import NDArray
 
-from distilrec.core.events import Floats, Ints, Sequences, popularity
+from distilrec.core.events import Floats, Ints, Items, Sequences, popularity
 
 
 class PopularityFloor:
@@ -27,12 +27,11 @@ class MarkovFloor:
     """
 
     def __init__(self, train: Sequences) -> None:
-        last_of_user = np.zeros(len(train.items), dtype=bool)
-        last_of_user[train.offsets[1:] - 1] = True
-        follows = ~last_of_user[:-1]
-        source, target = train.items[:-1][follows], train.items[1:][follows]
+        user_of, items = train.events(np.arange(len(train)))
+        follows = user_of[:-1] == user_of[1:]
+        source, target = items[:-1][follows], items[1:][follows]
         order = np.lexsort((target, source))
-        self._target: Ints = target[order]
+        self._target: Items = target[order]
         self._offsets: NDArray[np.int64] = np.searchsorted(source[order], np.arange(train.num_items + 1))
         counts = popularity(train).astype(np.float64)
         self._popularity: Floats = counts / (counts.max() + 1.0)

@@ -1,6 +1,6 @@
 """Ranks over the whole catalogue, the metrics made of them, and intervals over users.
 
-Shapes: B users, V items (no padding column), K cut-offs.
+Shapes: B users, V items (no padding column), H events of all histories of a batch.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distilrec.core.events import Floats, Ints, Sequences
+from distilrec.core.events import Floats, Ints, Items
 
 Scores = NDArray[np.floating[Any]]
 """Of any precision."""
@@ -30,20 +30,32 @@ def ranks_of(scores_BV: Scores, targets_B: Ints) -> Ints:
     Raises:
         NotANumberError: a score that is not a number.
     """
-    if np.isnan(scores_BV).any():
+    if np.isnan(scores_BV.max()):  # the largest of numbers and NaN is NaN
         raise NotANumberError("a score is not a number")
     target_B1 = np.take_along_axis(scores_BV, targets_B[:, None], axis=1)
-    ranks: Ints = (scores_BV >= target_B1).sum(axis=1)
+    bits = np.packbits(scores_BV >= target_B1, axis=1)
+    ranks: Ints = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
     return ranks
 
 
-def remove_seen(scores_BV: Scores, sequences: Sequences, users: Ints, targets_B: Ints) -> Scores:
+def seen_above(scores_BV: Scores, targets_B: Ints, rows_H: Ints, items_H: Items) -> Ints:
+    """How many items of each user's history are ranked before the target, which itself does not count.
+
+    Subtracted from `ranks_of` it gives the rank among what the user has not seen, without a masked copy of the
+    scores. `rows_H` and `items_H` are the histories, one after the other; an item that repeats counts once.
+    """
+    num_items = scores_BV.shape[1]
+    target_B = scores_BV[np.arange(len(targets_B)), targets_B]
+    above_H = (scores_BV[rows_H, items_H] >= target_B[rows_H]) & (items_H != targets_B[rows_H])
+    distinct = np.unique(rows_H[above_H] * num_items + items_H[above_H])
+    return np.bincount(distinct // num_items, minlength=len(targets_B))
+
+
+def remove_seen(scores_BV: Scores, targets_B: Ints, rows_H: Ints, items_H: Items) -> Scores:
     """A copy in which every item of the user's history scores minus infinity, the target excepted."""
-    rows = np.repeat(np.arange(len(users)), sequences.lengths[users])
-    columns = np.concatenate([sequences.of(int(user)) for user in users])
-    everyone = np.arange(len(users))
+    everyone = np.arange(len(targets_B))
     removed_BV = scores_BV.copy()
-    removed_BV[rows, columns] = -np.inf
+    removed_BV[rows_H, items_H] = -np.inf
     removed_BV[everyone, targets_B] = scores_BV[everyone, targets_B]
     return removed_BV
 

@@ -49,6 +49,10 @@ class SASRec(SequenceModel):
         self.stack = nn.ModuleList(Block(width, num_heads, dropout) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(width)
 
+    @property
+    def num_layers(self) -> int:
+        return len(self.stack)
+
     def blocks(self, embedded_BLD: Tensor) -> Layers:
         hidden = [embedded_BLD]
         for block in self.stack:

@@ -19,10 +19,23 @@ from distilrec.core.cell import Supernet
 from distilrec.core.config import Search
 from distilrec.core.cost import expected_cost
 from distilrec.core.events import Ints
-from distilrec.core.fit import BatchRecord, Distiller, DivergedError, Losses, TrainingData, descend, mean_losses
+from distilrec.core.fit import (
+    BatchRecord,
+    Distiller,
+    DivergedError,
+    Losses,
+    TrainingData,
+    descend,
+    mean_losses,
+    over_processes,
+    seed_epoch,
+)
 from distilrec.core.genotype import edges_of
+from distilrec.core.objective import Objective
 from distilrec.core.operations import OPERATIONS
+from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.relaxation import entropies, most_likely, sample, temperature_at
+from distilrec.core.sequence_model import SequenceModel
 from distilrec.core.snapshot import Snapshot
 
 
@@ -72,8 +85,11 @@ class ArchitectureSearch:
         config: Search,
         relative_costs_O: Tensor,
         generator: torch.Generator,
+        objective: Objective,
+        processes: Processes = ALONE,
     ) -> None:
         self.supernet, self.distiller, self.data, self.config = supernet, distiller, data, config
+        self.objective, self.processes = objective, processes
         self.relative_costs_O, self.generator = relative_costs_O, generator
         self.weight_windows, self.architecture_windows = split_windows(
             data.windows, config.architecture_share, generator
@@ -106,8 +122,9 @@ class ArchitectureSearch:
             )
             weight_losses: list[Losses] = []
             architecture_losses: list[Losses] = []
-            held_out = self._held_out_batches()
             self.trained.train()
+            seed_epoch(self.generator, self.supernet, self.objective, self.processes)
+            held_out = self._held_out_batches()
             num_batches = -(-len(self.weight_windows) // self.config.batch_size)
             for batch in self._batches(self.weight_windows):
                 self._warm_up(self.epoch + len(weight_losses) / num_batches)
@@ -127,20 +144,25 @@ class ArchitectureSearch:
     def weight_step(self, batch: Batch, temperature: float) -> Losses:
         """Moves the weights only: the sampled path on the weight users."""
         drawn = sample(self.logits_EO.detach(), temperature, self.generator)
-        total, losses = self.distiller.loss(self.supernet.select(drawn.choice), batch)
-        descend(total, self.trained, self.weight_optimiser, self.config.gradient_clip)
-        return losses
+        total, losses = self._loss(self.supernet.select(drawn.choice), batch)
+        descend(total * batch.share, self.trained, self.weight_optimiser, self.config.gradient_clip, self.processes)
+        return over_processes(losses, batch, self.processes)
 
     def architecture_step(self, batch: Batch, temperature: float) -> Losses:
         """Moves the architecture logits only: all operations, on the held-out users, cost included."""
         drawn = sample(self.logits_EO, temperature, self.generator)
         layer_weights = self.distiller.layers.eval()  # the transport's weights follow weight steps alone
-        total, losses = self.distiller.loss(self.supernet.select(drawn.choice, drawn.mixture_EO), batch)
+        total, losses = self._loss(self.supernet.select(drawn.choice, drawn.mixture_EO), batch)
         layer_weights.train()
         cost = expected_cost(self.logits_EO.softmax(dim=1), self.relative_costs_O)
-        (self.logits_EO.grad,) = torch.autograd.grad(total + self.config.cost_weight * cost, [self.logits_EO])
+        objective = (total + self.config.cost_weight * cost) * batch.share
+        (self.logits_EO.grad,) = torch.autograd.grad(objective, [self.logits_EO])
+        self.processes.sum_gradients([self.logits_EO])
         self.architecture_optimiser.step()
-        return losses
+        return over_processes(losses, batch, self.processes)
+
+    def _loss(self, model: SequenceModel, batch: Batch) -> tuple[Tensor, Losses]:
+        return self.distiller.loss(model, batch, self.objective, self.processes)
 
     def _architecture_is_due(self) -> bool:
         """Counted over the whole search, so that epochs of few batches have their turn too."""
@@ -151,7 +173,7 @@ class ArchitectureSearch:
         return most_likely(self.logits_EO.detach())
 
     def _batches(self, windows: Windows) -> Iterator[Batch]:
-        return training_batches(self.data.train, windows, self.config.batch_size, self.generator)
+        return training_batches(self.data.train, windows, self.config.batch_size, self.generator, self.processes)
 
     def _held_out_batches(self) -> Iterator[Batch]:
         while True:
@@ -171,7 +193,7 @@ class ArchitectureSearch:
             losses=mean_losses(weights),
             architecture_losses=mean_losses(architecture) if architecture else None,
             expected_cost=float(expected_cost(probability_EO, self.relative_costs_O)),
-            valid=self.data.validate(self.supernet.select(self.choice()), self.epoch),
+            valid=self.data.validate(self.supernet.select(self.choice()), self.epoch, self.processes),
             choice=self.choice(),
             probability_EO=probability_EO.tolist(),
             entropy_E=entropies(logits_EO).tolist(),

@@ -21,7 +21,7 @@ class Layers:
     """All that distillation looks at. Every tensor has shape (B, L, D).
 
     Attributes:
-        embedded_BLD: item plus position embedding.
+        embedded_BLD: item plus position embedding, if the model has positions.
         hidden: the output of each block or cell, first to last.
         state_BLD: the state *after* position t, from which the item at t + 1 is scored.
     """
@@ -38,22 +38,35 @@ class SequenceModel(nn.Module, ABC):
     the same whatever padding stands behind it.
     """
 
-    def __init__(self, num_items: int, width: int, max_length: int, dropout: Dropout) -> None:
+    def __init__(
+        self, num_items: int, width: int, max_length: int, dropout: Dropout, has_positions: bool = True
+    ) -> None:
         super().__init__()
         self.num_items = num_items
         self.width = width
         self.max_length = max_length
         self.items = nn.Embedding(num_items + 1, width, padding_idx=num_items)
-        self.positions = nn.Embedding(max_length, width)
+        self.positions = nn.Embedding(max_length, width) if has_positions else None
         self.dropout = dropout
 
     @abstractmethod
     def blocks(self, embedded_BLD: Tensor) -> Layers:
         """From embeddings to the layers and the state."""
 
+    @property
+    @abstractmethod
+    def num_layers(self) -> int:
+        """How many hidden layers `blocks` exposes."""
+
+    def embed(self, ids_BL: Tensor) -> Tensor:
+        embedded_BLD: Tensor = self.items(ids_BL)
+        if self.positions is not None:
+            embedded_BLD = embedded_BLD + self.positions.weight[: ids_BL.shape[1]]
+        dropped_BLD: Tensor = self.dropout(embedded_BLD)
+        return dropped_BLD
+
     def forward(self, ids_BL: Tensor) -> Layers:
-        positions_LD = self.positions.weight[: ids_BL.shape[1]]
-        return self.blocks(self.dropout(self.items(ids_BL) + positions_LD))
+        return self.blocks(self.embed(ids_BL))
 
     def item_vectors(self) -> Tensor:
         """Shape (V, D)."""

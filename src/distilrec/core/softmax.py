@@ -3,7 +3,7 @@
 The logits of a batch are positions x items; here only a chunk of them exists at a time, and the
 gradient is made in the same pass, so memory does not grow with the batch and stays in the cache.
 
-Shapes: N positions, D student width, E teacher width, V items, C positions of one chunk.
+Shapes: N positions, D width, V items, M items that the teacher names, C positions of one chunk.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,24 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 500_000  # logits of one chunk, 2 MB in float32: larger ones leave the cache
+TINY = 1e-30
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """What the teacher says of the same positions: soft targets are softmax(states_NE @ vectors_VE.T)."""
+class SoftTargets:
+    """The teacher's most likely items and their probabilities; what is left is the probability of "another".
 
-    states_NE: Tensor
-    vectors_VE: Tensor
+    Soft loss: KL(teacher || student) over those M + 1 outcomes. With M = V it is the divergence over the whole
+    catalogue, with fewer a lower bound of it (merging outcomes cannot raise a divergence). How the student
+    spreads the rest over the other items is its own affair.
+    """
+
+    ids_NM: Tensor
+    probability_NM: Tensor
 
 
 @dataclass(frozen=True)
-class SoftmaxLoss:
+class NextItemLoss:
     """`total` carries the gradient; the other two are numbers for the record.
 
     Attributes:
@@ -42,26 +48,26 @@ def softmax_loss(
     states_ND: Tensor,
     vectors_VD: Tensor,
     targets_N: Tensor,
-    teacher: Teacher | None = None,
+    teacher: SoftTargets | None = None,
     teacher_share: float = 0.0,
-) -> SoftmaxLoss:
-    """The task and the soft-target loss, both a mean over the N positions, with one pass over the logits.
-
-    Both are cross-entropies against a distribution, so their weighted sum has the gradient of one
-    cross-entropy against the mixture of the one-hot target and the teacher's distribution.
-    """
+) -> NextItemLoss:
+    """The task and the soft-target loss, both a mean over the N positions, with one pass over the logits."""
     if teacher is None:
         assert teacher_share == 0.0, "a share for a teacher that is not there"
-        empty = states_ND.new_empty(0, 0)
-        teacher = Teacher(empty, empty)
+        teacher = SoftTargets(targets_N.new_empty(0, 0), states_ND.new_empty(0, 0))
     total, task, soft = _MixedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states_ND, vectors_VD, targets_N, teacher.states_NE, teacher.vectors_VE, teacher_share
+        states_ND, vectors_VD, targets_N, teacher.ids_NM, teacher.probability_NM, teacher_share
     )
-    return SoftmaxLoss(total, float(task), float(soft))
+    return NextItemLoss(total, float(task), float(soft))
 
 
 class _MixedCrossEntropy(torch.autograd.Function):
-    """Gradients for states_ND and vectors_VD, computed in forward; checked against finite differences."""
+    """Gradients for states_ND and vectors_VD, computed in forward; checked against torch's and finite differences.
+
+    With p the student's softmax, s the share, q the teacher's M probabilities, r what they leave to the rest and
+    p_r the student's probability of the rest, the gradient for the logits is
+    p - (1 - s) * one_hot - s * (q on the M items, (r / p_r) * p on the rest).
+    """
 
     @staticmethod
     def forward(
@@ -69,8 +75,8 @@ class _MixedCrossEntropy(torch.autograd.Function):
         states_ND: Tensor,
         vectors_VD: Tensor,
         targets_N: Tensor,
-        teacher_states_NE: Tensor,
-        teacher_vectors_VE: Tensor,
+        ids_NM: Tensor,
+        probability_NM: Tensor,
         share: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         num_positions, num_items = len(states_ND), len(vectors_VD)
@@ -78,7 +84,6 @@ class _MixedCrossEntropy(torch.autograd.Function):
         grad_states_ND = torch.empty_like(states_ND)
         grad_vectors_VD = torch.zeros_like(vectors_VD)
         logits = states_ND.new_empty(min(rows, num_positions), num_items)
-        soft_logits = torch.empty_like(logits) if share else None
         task = states_ND.new_zeros(())
         soft = states_ND.new_zeros(())
         for first in range(0, num_positions, rows):
@@ -86,16 +91,12 @@ class _MixedCrossEntropy(torch.autograd.Function):
             states_CD, targets_C1 = states_ND[chunk], targets_N[chunk, None]
             p_CV = torch.mm(states_CD, vectors_VD.T, out=logits[: len(states_CD)])
             target_logit_C1 = p_CV.gather(1, targets_C1)
+            named_logit_CM = p_CV.gather(1, ids_NM[chunk]) if share else None
             log_sum_C1 = _softmax_(p_CV)
             task += (log_sum_C1 - target_logit_C1).sum()
-            if soft_logits is not None:
-                q_CV = torch.mm(teacher_states_NE[chunk], teacher_vectors_VE.T, out=soft_logits[: len(states_CD)])
-                log_sum_q_C1 = _softmax_(q_CV)
-                # KL = E_q[log q - log p], each log a logit minus its log-sum; E_q[logit] needs no logits kept:
-                expected_p_C1 = (q_CV @ vectors_VD).mul_(states_CD).sum(1, keepdim=True)
-                expected_q_C1 = (q_CV @ teacher_vectors_VE).mul_(teacher_states_NE[chunk]).sum(1, keepdim=True)
-                soft += (expected_q_C1 - log_sum_q_C1 - expected_p_C1 + log_sum_C1).sum()
-                p_CV.sub_(q_CV, alpha=share)
+            if named_logit_CM is not None:
+                named_CM = named_logit_CM - log_sum_C1
+                soft += _mix_in_teacher_(p_CV, ids_NM[chunk], named_CM, probability_NM[chunk], share)
             p_CV.scatter_add_(1, targets_C1, p_CV.new_full(targets_C1.shape, share - 1.0))
             torch.mm(p_CV, vectors_VD, out=grad_states_ND[chunk])
             grad_vectors_VD.addmm_(p_CV.T, states_CD)
@@ -108,6 +109,23 @@ class _MixedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_states_ND, grad_vectors_VD = ctx.saved_tensors
         return grads[0] * grad_states_ND, grads[0] * grad_vectors_VD, None, None, None, None
+
+
+def _mix_in_teacher_(p_CV: Tensor, ids_CM: Tensor, log_p_CM: Tensor, q_CM: Tensor, share: float) -> Tensor:
+    """Turns the student's probabilities into p - share * teacher, and returns the sum of the divergences.
+
+    The rest is summed over what is left when the named items are zero, not as one minus their sum: a student
+    that is sure of them would leave nothing but rounding.
+    """
+    p_CV.scatter_(1, ids_CM, 0.0)
+    rest_p_C1 = p_CV.sum(dim=1, keepdim=True).clamp_min_(TINY)
+    rest_q_C1 = (1.0 - q_CM.sum(dim=1, keepdim=True)).clamp_min_(0.0)
+    p_CV.mul_(1.0 - share * rest_q_C1 / rest_p_C1)
+    p_CV.scatter_(1, ids_CM, log_p_CM.exp() - share * q_CM)
+    named = torch.special.xlogy(q_CM, q_CM) - q_CM * log_p_CM
+    rest = torch.special.xlogy(rest_q_C1, rest_q_C1) - rest_q_C1 * rest_p_C1.log()
+    divergence: Tensor = named.sum() + rest.sum()
+    return divergence
 
 
 def _softmax_(logits_CV: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """A trained model as a folder: weights (safetensors), what to build (JSON), training history, exported form."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -12,7 +12,9 @@ from distilrec.core.cell import Student
 from distilrec.core.config import Retrain, Teach
 from distilrec.core.dropout import Dropout
 from distilrec.core.genotype import Genotype
+from distilrec.core.nextitnet import NextItNet
 from distilrec.core.sasrec import SASRec
+from distilrec.core.sequence_model import SequenceModel
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.store import manifest_of
 
@@ -21,24 +23,40 @@ from distilrec.io.store import manifest_of
 class TeacherShape:
     """All that the architecture of a teacher depends on."""
 
+    model: str
     num_items: int
     max_length: int
     width: int
     num_blocks: int
     num_heads: int
+    dilations: tuple[int, ...]
     dropout: float
 
     @classmethod
     def of(cls, config: Teach, num_items: int, max_length: int) -> "TeacherShape":
-        return cls(num_items, max_length, config.width, config.num_blocks, config.num_heads, config.dropout)
+        return cls(
+            config.model,
+            num_items,
+            max_length,
+            config.width,
+            config.num_blocks,
+            config.num_heads,
+            config.dilations,
+            config.dropout,
+        )
 
-    def build(self, generator: torch.Generator) -> SASRec:
-        dropout = Dropout(self.dropout, generator)
-        return SASRec(self.num_items, self.width, self.max_length, dropout, self.num_blocks, self.num_heads)
+    def build(self) -> SequenceModel:
+        """Raises KeyError for a model that this version does not have."""
+        shared = (self.num_items, self.width, self.max_length, Dropout(self.dropout), self.num_blocks)
+        makers: dict[str, Callable[[], SequenceModel]] = {
+            "sasrec": lambda: SASRec(*shared, self.num_heads),
+            "nextitnet": lambda: NextItNet(*shared, tuple(self.dilations)),
+        }
+        return makers[self.model]()
 
 
-def build_student(num_items: int, config: Retrain, genotype: Genotype, generator: torch.Generator) -> Student:
-    return Student(num_items, Dropout(config.dropout, generator), genotype)
+def build_student(num_items: int, config: Retrain, genotype: Genotype) -> Student:
+    return Student(num_items, Dropout(config.dropout), genotype)
 
 
 def save_weights(folder: Path, weights: dict[str, Tensor]) -> None:
@@ -51,16 +69,14 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
 
 def save_teacher(folder: Path, shape: TeacherShape, weights: dict[str, Tensor], history: list[dict[str, Any]]) -> None:
     save_weights(folder, weights)
-    write_json(folder / "model.json", {"model": "sasrec", **asdict(shape)})
+    write_json(folder / "model.json", asdict(shape))
     write_json(folder / "history.json", history)
 
 
-def load_teacher(folder: Path) -> tuple[SASRec, dict[str, Any]]:
+def load_teacher(folder: Path) -> tuple[SequenceModel, dict[str, Any]]:
     """The model in eval mode and the manifest of its folder, verified."""
     manifest = manifest_of(folder, "teach")
-    described = read_json(folder / "model.json")
-    assert described.pop("model") == "sasrec"
-    model = TeacherShape(**described).build(torch.Generator())
+    model = TeacherShape(**read_json(folder / "model.json")).build()
     model.load_state_dict(load_weights(folder))
     return model.eval(), manifest
 
@@ -79,6 +95,6 @@ def load_student(folder: Path) -> tuple[Student, dict[str, Any]]:
     manifest = manifest_of(folder, "retrain")
     num_items = int(read_json(folder / "model.json")["num_items"])
     genotype = Genotype.from_json(read_json(folder / "genotype.json"))
-    model = Student(num_items, Dropout(0.0, torch.Generator()), genotype)
+    model = Student(num_items, Dropout(0.0), genotype)
     model.load_state_dict(load_weights(folder))
     return model.eval(), manifest

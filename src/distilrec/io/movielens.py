@@ -27,7 +27,7 @@ permission.
 Cite: F. M. Harper and J. A. Konstan. 2015. The MovieLens Datasets: History and Context.
 ACM Transactions on Interactive Intelligent Systems 5, 4: 19. https://doi.org/10.1145/2827872"""
 
-AGES = {"under-25": (0, 24), "25-34": (25, 34), "35-and-over": (35, 200)}
+AGES = {"all": (0, 200), "under-25": (0, 24), "25-34": (25, 34), "35-and-over": (35, 200)}
 """By MovieLens' age codes 1, 18, 25, 35, 45, 50, 56; both ends included."""
 
 

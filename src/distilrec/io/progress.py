@@ -10,23 +10,29 @@ SECONDS_BETWEEN_TICKS = 0.5
 
 
 class Progress:
-    """Appends to `progress.jsonl`, or, without a run folder (on a cluster), prints the same lines."""
+    """Appends to `progress.jsonl`, or, without a run folder (on a cluster), prints the same lines.
 
-    def __init__(self, folder: Path | None, step: str) -> None:
+    Of several processes of one training, all but the first are silent.
+    """
+
+    def __init__(self, folder: Path | None, step: str, is_silent: bool = False) -> None:
+        self.is_silent = is_silent
         self.path = folder / "progress.jsonl" if folder else None
         self.step = step
         self._last_tick = 0.0
 
     def say(self, event: str, **values: Any) -> None:
+        if self.is_silent:
+            return
         line = {"time": time.time(), "step": self.step, "event": event, **values}
         if self.path:
             append_line(self.path, line)
         else:
             print(line, flush=True)
 
-    def tick(self, **values: Any) -> None:
+    def tick(self, event: str, **values: Any) -> None:
         """For what happens often: at most two lines a second are written."""
         now = time.monotonic()
         if now - self._last_tick >= SECONDS_BETWEEN_TICKS:
             self._last_tick = now
-            self.say("batch", **values)
+            self.say(event, **values)

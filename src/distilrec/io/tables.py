@@ -1,4 +1,4 @@
-"""Tables: the user's raw interactions in, the dataset's Parquet files out and in again."""
+"""Tables: the user's raw interactions in, the dataset's files out and in again."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from distilrec.core.config import FileData, ItemTable
 from distilrec.core.errors import DataError
-from distilrec.core.events import Bools, Floats, Ints, Sequences, offsets_of, popularity
+from distilrec.core.events import Bools, Floats, Ints, Sequences, popularity
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 YEAR_10000 = 253_402_300_800.0
@@ -187,9 +187,14 @@ class Dataset:
 
 
 def write_dataset(folder: Path, dataset: Dataset) -> None:
+    """Sequences as an Arrow file that can be mapped into memory as it is, items as Parquet."""
     sequences = dataset.sequences
-    lists = pa.ListArray.from_arrays(pa.array(sequences.offsets, pa.int32()), pa.array(sequences.items, pa.int32()))
-    pq.write_table(pa.table({"user": dataset.user_ids, "items": lists}), folder / "sequences.parquet")
+    _, items = sequences.events(np.arange(len(sequences)))
+    offsets = np.concatenate([[0], np.cumsum(sequences.lengths)])
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(items, pa.int32()))
+    rows = pa.table({"user": dataset.user_ids, "items": lists}).combine_chunks()
+    with pa.ipc.new_file(folder / "sequences.arrow", rows.schema) as file:
+        file.write_table(rows)
     table = {
         "item": dataset.item_ids,
         "title": pa.array(dataset.titles, pa.string()),
@@ -199,21 +204,20 @@ def write_dataset(folder: Path, dataset: Dataset) -> None:
 
 
 def read_dataset(folder: Path) -> Dataset:
-    rows = pq.read_table(folder / "sequences.parquet")
-    lists = rows["items"].combine_chunks()
+    """Events stay in the file, mapped into memory: processes share them, and a large log costs no start."""
+    rows = pa.ipc.open_file(pa.memory_map(str(folder / "sequences.arrow"))).get_batch(0)
+    flat, offsets = rows["items"].values.to_numpy(), rows["items"].offsets.to_numpy()
     items = pq.read_table(folder / "items.parquet")
-    flat = lists.flatten().to_numpy().astype(np.int64)
-    offsets = offsets_of(lists.value_lengths().to_numpy().astype(np.int64))
-    sequences = Sequences(flat, offsets, items.num_rows)
-    return Dataset(sequences, rows["user"].combine_chunks(), items["item"].combine_chunks(), items["title"].to_pylist())
+    sequences = Sequences(flat, offsets[:-1], offsets[1:], items.num_rows)
+    return Dataset(sequences, rows["user"], items["item"].combine_chunks(), items["title"].to_pylist())
 
 
 def canonical_sha256(dataset: Dataset) -> str:
     """Over the lines `user<TAB>item` in the dataset's order: equal data has equal hashes, whatever the file."""
     sequences = dataset.sequences
-    user_of = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    user_of, item_of = sequences.events(np.arange(len(sequences)))
     users = dataset.user_ids.cast(pa.string()).take(pa.array(user_of))
-    items = dataset.item_ids.cast(pa.string()).take(pa.array(sequences.items))
+    items = dataset.item_ids.cast(pa.string()).take(pa.array(item_of))
     lines = pc.binary_join_element_wise(users, items, "\t")
     digest = hashlib.sha256()
     for line in lines.to_pylist():

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from distilrec.core.parallel import ALONE, Processes
 from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
 from distilrec.io.store import Store
@@ -13,12 +14,14 @@ from distilrec.io.store import Store
 class Adapters:
     """Attributes:
     started: monotonic seconds at which the step's process began.
+    processes: of the step, if torchrun started several; the first one writes.
     """
 
     store: Store
     progress: Progress
     registry: Registry
     started: float
+    processes: Processes = ALONE
 
     def stamp(self, step: str, content: str, **values: Any) -> dict[str, Any]:
         """What every output's manifest says: who wrote it, from which content, in how many seconds."""

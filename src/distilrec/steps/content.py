@@ -1,6 +1,7 @@
 """What a step's result is named by."""
 
 from importlib.metadata import version
+from typing import Any
 
 from distilrec import __version__
 from distilrec.core.config import SceneConfig, content_hash
@@ -8,7 +9,8 @@ from distilrec.core.config import SceneConfig, content_hash
 
 def content_of(step: str, config: SceneConfig, *inputs: str) -> str:
     """The hash of everything that a training's result depends on: its settings, its inputs' content, the code."""
-    shared = {"seed": config.seed, "max_length": config.max_length, "threads": config.threads}
+    shared: dict[str, Any] = {"seed": config.seed, "max_length": config.max_length, "threads": config.threads}
+    shared["loss"] = config.loss.model_dump(mode="json")
     settings = getattr(config, step).model_dump(mode="json")
     versions = [__version__, version("torch")]
     return content_hash(step, settings, shared, config.evaluate.deciding, list(inputs), versions)

@@ -4,8 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from distilrec.core.cell import derive as derive_genotype
 from distilrec.core.cell import inherited
 from distilrec.core.config import SceneConfig
@@ -29,7 +27,7 @@ def derive(config: SceneConfig, search: Path, out: Path, adapters: Adapters) -> 
         searched = f"{search} was searched with another search.num_nodes than {knobs.num_nodes}"
         raise ArtifactError("DR-ART-001", searched)
     genotype = derive_genotype(found["choice"], knobs.num_cells, knobs.num_nodes, knobs.width, config.max_length)
-    student = build_student(found["num_items"], config.retrain, genotype, torch.Generator())
+    student = build_student(found["num_items"], config.retrain, genotype)
     drawing = draw_genotype(genotype.to_json(), genotype.live_nodes(), found["operations"])
     with whole_folder(out) as folder:
         write_json(folder.path / "genotype.json", genotype.to_json())

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.evaluation import Ranks, Scorer, rank_users
-from distilrec.core.events import Floats, Ints, Sequences, histories, offsets_of
+from distilrec.core.events import Floats, Ints, Sequences, histories
 from distilrec.core.floors import MarkovFloor, PopularityFloor
 from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, per_user, remove_seen
 from distilrec.io.exported import OnnxScorer
@@ -94,15 +94,15 @@ def rank_on_own_catalogue(
     missed."""
     position = {str(item): index for index, item in enumerate(own_ids.to_pylist())}
     own_of = np.array([position.get(str(item), -1) for item in dataset.item_ids.to_pylist()], dtype=np.int64)
-    known = own_of[past.items] >= 0
-    user_of = np.repeat(np.arange(len(past)), past.lengths)
+    user_of, items = past.events(np.arange(len(past)))
+    known = own_of[items] >= 0
     lengths = np.bincount(user_of[known], minlength=len(past)).astype(np.int64)
     usable = (lengths > 0) & (own_of[targets] >= 0)
     spread = {variant: np.full(len(past), MISS, dtype=np.int64) for variant in ("kept", "removed")}
     num_missing = int((own_of[targets] < 0).sum())
     if not usable.any():
         return Ranks(**spread), num_missing
-    mine = Sequences(own_of[past.items[known & usable[user_of]]], offsets_of(lengths[usable]), len(own_ids))
+    mine = Sequences.flat(own_of[items[known & usable[user_of]]], lengths[usable], len(own_ids))
     found = rank_users(scorer, mine, own_of[targets[usable]])
     for variant, ranks in spread.items():
         ranks[usable] = found.variant(variant)
@@ -137,7 +137,7 @@ def _examples(
     for name, scorer in scorers.items():
         scores = scorer.score(past, users)
         if data.deciding == "removed":
-            scores = remove_seen(scores, past, users, targets[users])
+            scores = remove_seen(scores, targets[users], *past.events(users))
         top[name] = np.argsort(-scores, axis=1, kind="stable")[:, :EXAMPLE_LENGTH].tolist()
     ids, lengths = histories(past, users, EXAMPLE_LENGTH)
     return [

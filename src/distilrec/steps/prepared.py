@@ -13,6 +13,7 @@ from distilrec.core.errors import ConfigError, DataError
 from distilrec.core.events import (
     FilterRound,
     Ints,
+    Items,
     Sequences,
     filter_to_fixed_point,
     share_of_repeats,
@@ -70,7 +71,7 @@ def _to_dataset(events: RawEvents) -> Dataset:
     users, user_codes = _dense(events.users)
     ordered = to_sequences(users, events.items, events.times, len(user_codes), len(events.item_ids))
     items, item_codes = _by_first_appearance(ordered.items)
-    sequences = Sequences(items, ordered.offsets, len(item_codes))
+    sequences = Sequences.flat(items, ordered.lengths, len(item_codes))
     item_ids = events.item_ids.take(pa.array(item_codes))
     titles = [events.titles.get(item, item) for item in map(str, item_ids.to_pylist())]
     return Dataset(sequences, events.user_ids.take(pa.array(user_codes)), item_ids, titles)
@@ -81,12 +82,13 @@ def _dense(codes: Ints) -> tuple[Ints, Ints]:
     return dense.astype(np.int64), present
 
 
-def _by_first_appearance(codes: Ints) -> tuple[Ints, Ints]:
+def _by_first_appearance(codes: Items) -> tuple[Ints, Ints]:
     present, first, dense = np.unique(codes, return_index=True, return_inverse=True)
     by_first = np.argsort(first)
     rank = np.empty(len(present), dtype=np.int64)
     rank[by_first] = np.arange(len(present))
-    return rank[dense], present[by_first]
+    found: Ints = present[by_first].astype(np.int64)
+    return rank[dense], found
 
 
 def _require_enough(config: SceneConfig, sequences: Sequences, rounds: list[FilterRound]) -> None:

@@ -8,6 +8,7 @@ from distilrec.core.config import SceneConfig
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.fit import Distiller, Fit, TrainingData
 from distilrec.core.genotype import Genotype
+from distilrec.core.objective import Objective
 from distilrec.core.sequence_model import initialise
 from distilrec.io.export import check_export, export_onnx
 from distilrec.io.jsons import read_json, write_json
@@ -16,6 +17,7 @@ from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset
+from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import seeded, train, trained_seconds
 
 
@@ -28,24 +30,30 @@ def retrain(
     genotype_manifest = manifest_of(genotype, "derive")
     architecture = Genotype.from_json(read_json(genotype / "genotype.json"))
     generator = seeded(config, "retrain")
-    student = build_student(data.sequences.num_items, config.retrain, architecture, generator)
+    student = build_student(data.sequences.num_items, config.retrain, architecture)
     student.load_state_dict(load_weights(genotype))
     distillation = config.retrain.distillation
     layers = LayerDistillation(
-        student.width, teacher_model.width, len(student.cells), len(teacher_model.stack), distillation.layer_temperature
+        student.width, teacher_model.width, len(student.cells), teacher_model.num_layers, distillation.layer_temperature
     )
     initialise(layers, generator)
-    training = Fit(
-        student,
-        TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding),
-        config.retrain,
-        generator,
-        Distiller(teacher_model, layers, distillation),
-    )
     content = content_of(
         "retrain", config, data.content, str(teacher_manifest["content"]), str(genotype_manifest["content"])
     )
-    history = train(training, "retrain", content, config, data.deciding, adapters)
+    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
+    with teacher_source(teacher_model, distillation.named_items, training_data, adapters) as source:
+        training = Fit(
+            student,
+            training_data,
+            config.retrain,
+            generator,
+            Objective(config.loss, student.num_items),
+            Distiller(source, layers, distillation),
+            adapters.processes,
+        )
+        history = train(training, "retrain", content, config, data.deciding, adapters)
+    if adapters.processes.rank:
+        return {}
     student.load_state_dict(training.best_weights)
     with whole_folder(out) as folder:
         save_student(folder.path, student.num_items, architecture, training.best_weights, history)

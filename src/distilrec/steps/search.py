@@ -10,6 +10,7 @@ from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
 from distilrec.core.fit import Distiller, TrainingData
 from distilrec.core.genotype import edges_of
+from distilrec.core.objective import Objective
 from distilrec.core.search import ArchitectureSearch
 from distilrec.core.sequence_model import initialise
 from distilrec.io.jsons import write_json
@@ -18,6 +19,7 @@ from distilrec.io.store import whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset
+from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import seeded, train, trained_seconds
 
 
@@ -31,7 +33,7 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
         data.sequences.num_items,
         knobs.width,
         config.max_length,
-        Dropout(knobs.dropout, generator),
+        Dropout(knobs.dropout),
         knobs.num_cells,
         knobs.num_nodes,
     )
@@ -39,22 +41,28 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
         knobs.width,
         teacher_model.width,
         knobs.num_cells,
-        len(teacher_model.stack),
+        teacher_model.num_layers,
         knobs.distillation.layer_temperature,
     )
     initialise(supernet, generator)
     initialise(layers, generator)
     costs = operation_costs(knobs.width, config.max_length)
-    training = ArchitectureSearch(
-        supernet,
-        Distiller(teacher_model, layers, knobs.distillation),
-        TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding),
-        knobs,
-        relative_costs(costs),
-        generator,
-    )
     content = content_of("search", config, data.content, str(teacher_manifest["content"]))
-    history = train(training, "search", content, config, data.deciding, adapters)
+    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
+    with teacher_source(teacher_model, knobs.distillation.named_items, training_data, adapters) as source:
+        training = ArchitectureSearch(
+            supernet,
+            Distiller(source, layers, knobs.distillation),
+            training_data,
+            knobs,
+            relative_costs(costs),
+            generator,
+            Objective(config.loss, data.sequences.num_items),
+            adapters.processes,
+        )
+        history = train(training, "search", content, config, data.deciding, adapters)
+    if adapters.processes.rank:
+        return {}
     relative = relative_costs(costs).tolist()
     with whole_folder(out) as folder:
         save_weights(folder.path, supernet.state_dict())

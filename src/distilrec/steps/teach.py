@@ -5,6 +5,7 @@ from typing import Any
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.fit import Fit, TrainingData
+from distilrec.core.objective import Objective
 from distilrec.core.sequence_model import initialise
 from distilrec.io.models import TeacherShape, save_teacher
 from distilrec.io.store import whole_folder
@@ -15,17 +16,24 @@ from distilrec.steps.training import seeded, train, trained_seconds
 
 
 def teach(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
-    """Full-catalogue softmax cross-entropy, early stopping on validation NDCG@10. Returns the manifest."""
+    """The next-item loss, early stopping on validation NDCG@10. Returns the manifest."""
     data = open_dataset(dataset)
     generator = seeded(config, "teach")
     shape = TeacherShape.of(config.teach, data.sequences.num_items, config.max_length)
-    model = shape.build(generator)
+    model = shape.build()
     initialise(model, generator)
     training = Fit(
-        model, TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding), config.teach, generator
+        model,
+        TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding),
+        config.teach,
+        generator,
+        Objective(config.loss, data.sequences.num_items),
+        processes=adapters.processes,
     )
     content = content_of("teach", config, data.content)
     history = train(training, "teach", content, config, data.deciding, adapters)
+    if adapters.processes.rank:
+        return {}
     with whole_folder(out) as folder:
         save_teacher(folder.path, shape, training.best_weights, history)
         folder.manifest.update(

@@ -49,10 +49,11 @@ def train(
     try:
         for record in training.records():
             if isinstance(record, BatchRecord):
-                adapters.progress.tick(**asdict(record))
+                adapters.progress.tick("batch", **asdict(record))
                 continue
             history.append({**asdict(record), "seconds": round(time.monotonic() - began, 3)})
-            checkpoints.save(training.epoch, training.snapshot(), history)
+            if adapters.processes.rank == 0:
+                checkpoints.save(training.epoch, training.snapshot(), history)
             adapters.progress.say("epoch", **_headline(record, deciding), seconds=history[-1]["seconds"])
             began = time.monotonic()
     except DivergedError as error:
