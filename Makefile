@@ -5,7 +5,7 @@ BIN := .venv/bin
 ALL := under-25 25-34 35-and-over
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo demo-long test check golden clean
+.PHONY: help env demo demo-long test check bench golden clean
 
 help: ## This list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -33,8 +33,11 @@ check: env ## Lint, format and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src
 
+bench: env ## The small comparisons, as ratios to the committed results (installs the peers once, into .peers/).
+	$(BIN)/python -m benchmarks.throughput --quick
+
 golden: env ## Compile components and pipeline into their committed YAML, and the lists in docs/.
 	$(BIN)/python -m tests.regenerate
 
 clean: ## Everything that can be made again, runs excepted.
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	rm -rf .venv .peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

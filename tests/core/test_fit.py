@@ -22,12 +22,14 @@ from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, chain, generator, objec
 NUM_MANY = 40
 
 
-def _fit(data: TrainingData, seed: int = 0, epochs: int = 8, num_items: int = NUM_ITEMS, rate: float = 0.01) -> Fit:
+def _fit(
+    data: TrainingData, seed: int = 0, epochs: int = 8, num_items: int = NUM_ITEMS, rate: float = 0.01, **loss
+) -> Fit:
     random = generator(seed)
     model = SASRec(num_items, 16, LENGTH, Dropout(0.1), num_blocks=1, num_heads=2)
     initialise(model, random)
     config = Training(learning_rate=rate, batch_size=16, max_epochs=epochs, patience=epochs)
-    return Fit(model, data, config, random, objective(num_items))
+    return Fit(model, data, config, random, objective(num_items, **loss))
 
 
 def _test_ndcg(fit: Fit, sequences) -> float:
@@ -36,11 +38,20 @@ def _test_ndcg(fit: Fit, sequences) -> float:
     return mean_ndcg10(ranks, "kept")
 
 
-@pytest.mark.parametrize(("predictability", "low", "high"), [(1.0, 0.95, 1.0), (0.0, 0.05, 0.17)])
-def test_a_chain_is_learnt_and_noise_is_not(predictability, low, high):
+@pytest.mark.parametrize(
+    ("predictability", "low", "high", "kind", "epochs"),
+    [
+        (1.0, 0.95, 1.0, "softmax", 8),
+        (0.0, 0.05, 0.17, "softmax", 8),
+        (1.0, 0.95, 1.0, "sampled-softmax", 8),
+        (1.0, 0.90, 1.0, "gbce", 30),  # binary losses first learn that everything is unlikely
+    ],
+)
+def test_a_chain_is_learnt_and_noise_is_not(predictability, low, high, kind, epochs):
     # Chance over 40 items: the mean of 1/log2(rank + 1) for ranks 1..10, times 10/40, is 0.1136.
     sequences = chain(predictability, num_users=200, num_items=NUM_MANY, length=12)
-    fit = _fit(TrainingData.leave_one_out(sequences, LENGTH, "kept"), num_items=NUM_MANY)
+    data = TrainingData.leave_one_out(sequences, LENGTH, "kept")
+    fit = _fit(data, num_items=NUM_MANY, epochs=epochs, kind=kind, num_negatives=10, calibration=0.0)
     for _ in fit.records():
         pass
     assert low <= _test_ndcg(fit, sequences) <= high
@@ -87,9 +98,14 @@ def _search(epochs: int = 3, after: int = 0) -> ArchitectureSearch:
     return ArchitectureSearch(supernet, distiller, data, knobs, costs, random, objective())
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: _fit(TrainingData.leave_one_out(chain(0.9), LENGTH, "kept")), lambda: _search(4)]
-)
+RESUMABLE = {
+    "softmax": lambda: _fit(TrainingData.leave_one_out(chain(0.9), LENGTH, "kept")),
+    "sampled": lambda: _fit(TrainingData.leave_one_out(chain(0.9), LENGTH, "kept"), kind="sampled-softmax"),
+    "search": lambda: _search(4),
+}
+
+
+@pytest.mark.parametrize("make", RESUMABLE.values(), ids=RESUMABLE)
 def test_a_resumed_training_ends_bit_for_bit_where_it_would_have(make):
     straight, broken = make(), make()
     for _ in straight.records():

@@ -7,7 +7,7 @@ from torch import nn
 from distilrec.core.cell import Supernet
 from distilrec.core.dropout import Dropout
 from distilrec.core.nextitnet import DilatedConv
-from distilrec.core.operations import OPERATIONS
+from distilrec.core.operations import OPERATIONS, taps
 from distilrec.core.sasrec import Block
 from distilrec.core.sequence_model import SequenceModel, initialise
 from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, nextitnet, sasrec, student
@@ -84,12 +84,18 @@ def test_attention_equals_torchs_own_with_the_weights_copied():
     torch.testing.assert_close(block._attend(x), expected)
 
 
+@pytest.mark.parametrize("dilation", [1, 4, LENGTH])
+def test_the_gradient_of_taps_against_finite_differences(dilation):
+    x = torch.rand(2, LENGTH, 2, generator=generator(), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda given: taps(given, 3, dilation), x)
+
+
 def test_the_teachers_convolution_equals_torchs_own():
     conv = DilatedConv(WIDTH, dilation=4)
     x = torch.rand(2, LENGTH, WIDTH, generator=generator(1))
-    weight = conv.taps.weight.unflatten(1, (3, WIDTH)).permute(0, 2, 1)
+    weight = conv.linear.weight.unflatten(1, (3, WIDTH)).permute(0, 2, 1)
     padded = nn.functional.pad(x.transpose(1, 2), (8, 0))
-    expected = nn.functional.conv1d(padded, weight, conv.taps.bias, dilation=4).transpose(1, 2)
+    expected = nn.functional.conv1d(padded, weight, conv.linear.bias, dilation=4).transpose(1, 2)
     torch.testing.assert_close(conv(x), expected)
 
 

@@ -53,7 +53,7 @@ def _macs_per_position(model: SequenceModel) -> int:
     if isinstance(model, SASRec):
         return len(model.stack) * (12 * model.width**2 + 2 * model.max_length * model.width)
     if isinstance(model, NextItNet):
-        return sum(module.taps.weight.numel() for module in model.modules() if isinstance(module, DilatedConv))
+        return sum(module.linear.weight.numel() for module in model.modules() if isinstance(module, DilatedConv))
     if isinstance(model, Student):
         return sum(module.macs_per_position() for module in model.modules() if isinstance(module, Operation))
     raise TypeError(f"no counter of multiply-adds for {type(model).__name__}")

@@ -200,8 +200,7 @@ class Fit:
             if not np.isfinite(seen[-1].total):
                 raise DivergedError(self.epoch + 1, len(seen))
             yield BatchRecord(self.epoch + 1, self.config.max_epochs, len(seen), num_batches, seen[-1].total)
-        tokens = self.processes.sum(torch.tensor(float(num_tokens), dtype=torch.float64))
-        return mean_losses(seen), 1.0 - int(self.data.windows.lengths.sum()) / float(tokens)
+        return mean_losses(seen), padding_share(num_tokens, self.data.windows, self.processes)
 
     def _batches(self) -> Iterator[Batch]:
         data = self.data
@@ -255,6 +254,12 @@ def over_processes(losses: Losses, batch: Batch, processes: Processes) -> Losses
     if processes.count == 1:
         return losses
     return Losses(*processes.sum(torch.tensor(astuple(losses), dtype=torch.float64) * batch.share).tolist())
+
+
+def padding_share(num_tokens: int, windows: Windows, processes: Processes) -> float:
+    """Of an epoch's tokens, those of all processes."""
+    everywhere = processes.sum(torch.tensor(float(num_tokens), dtype=torch.float64))
+    return 1.0 - int(windows.lengths.sum()) / float(everywhere)
 
 
 def rank_in_parts(scorer: Scorer, past: Sequences, targets: Ints, processes: Processes) -> Ranks:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distilrec.core.dropout import Dropout
-from distilrec.core.operations import window
+from distilrec.core.operations import taps
 from distilrec.core.sequence_model import Layers, SequenceModel
 
 KERNEL = 3
@@ -20,10 +20,10 @@ class DilatedConv(nn.Module):
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
         self.dilation = dilation
-        self.taps = nn.Linear(KERNEL * width, width)
+        self.linear = nn.Linear(KERNEL * width, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        convolved: Tensor = self.taps(torch.cat(window(x_BLD, KERNEL, self.dilation), dim=2))
+        convolved: Tensor = self.linear(taps(x_BLD, KERNEL, self.dilation))
         return convolved
 
 

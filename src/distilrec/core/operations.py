@@ -13,6 +13,7 @@ Shapes: B sequences, L positions, D width.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,34 @@ def window(x_BLD: Tensor, kernel: int, dilation: int) -> list[Tensor]:
     length = x_BLD.shape[1]
     padded = F.pad(x_BLD, (0, 0, (kernel - 1) * dilation, 0))
     return [padded[:, i * dilation : i * dilation + length] for i in range(kernel)]
+
+
+def taps(x_BLD: Tensor, kernel: int, dilation: int) -> Tensor:
+    """The same inputs side by side, shape (B, L, kernel * D): a convolution is one matrix product of them."""
+    if x_BLD.requires_grad:
+        taken: Tensor = _Taps.apply(x_BLD, kernel, dilation)  # type: ignore[no-untyped-call]
+        return taken
+    return torch.cat(window(x_BLD, kernel, dilation), dim=2)
+
+
+class _Taps(torch.autograd.Function):
+    """Adds the gradients of the taps where they belong, without torch's zero-filled tensor for each."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BLD: Tensor, kernel: int, dilation: int) -> Tensor:
+        ctx.kernel, ctx.dilation = kernel, dilation
+        return torch.cat(window(x_BLD, kernel, dilation), dim=2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *earlier, newest = grads[0].chunk(ctx.kernel, dim=2)
+        grad_BLD = newest.clone(memory_format=torch.contiguous_format)
+        length = grad_BLD.shape[1]
+        for steps, grad in enumerate(reversed(earlier), start=1):
+            shift = steps * ctx.dilation
+            if shift < length:
+                grad_BLD[:, : length - shift] += grad[:, shift:]
+        return grad_BLD, None, None
 
 
 class Operation(nn.Module):
@@ -49,7 +78,7 @@ class CausalConv(Operation):
         self.norm = nn.LayerNorm(width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        normed: Tensor = self.norm(torch.cat(window(x_BLD, self.kernel, self.dilation), dim=2) @ self.weight)
+        normed: Tensor = self.norm(taps(x_BLD, self.kernel, self.dilation) @ self.weight)
         return normed
 
     def macs_per_position(self) -> int:

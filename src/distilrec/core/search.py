@@ -28,6 +28,7 @@ from distilrec.core.fit import (
     descend,
     mean_losses,
     over_processes,
+    padding_share,
     seed_epoch,
 )
 from distilrec.core.genotype import edges_of
@@ -51,6 +52,7 @@ class SearchRecord:
         choice: the most likely operation of each edge.
         probability_EO: the distributions, as nested lists.
         entropy_E: 1 is uniform, 0 is decided.
+        padding: share of the tokens of the weight steps that were padding.
     """
 
     epoch: int
@@ -63,6 +65,7 @@ class SearchRecord:
     choice: tuple[int, ...]
     probability_EO: list[list[float]]
     entropy_E: list[float]
+    padding: float
 
 
 def split_windows(windows: Windows, share: float, generator: torch.Generator) -> tuple[Windows, Windows]:
@@ -126,10 +129,12 @@ class ArchitectureSearch:
             seed_epoch(self.generator, self.supernet, self.objective, self.processes)
             held_out = self._held_out_batches()
             num_batches = -(-len(self.weight_windows) // self.config.batch_size)
+            num_tokens = 0
             for batch in self._batches(self.weight_windows):
                 self._warm_up(self.epoch + len(weight_losses) / num_batches)
                 weight_losses.append(self.weight_step(batch, temperature))
                 self.weight_steps += 1
+                num_tokens += batch.num_tokens
                 if self._architecture_is_due():
                     architecture_losses.append(self.architecture_step(next(held_out), temperature))
                 newest = [weight_losses[-1].total, *(one.total for one in architecture_losses[-1:])]
@@ -139,7 +144,8 @@ class ArchitectureSearch:
                     self.epoch + 1, self.config.epochs, len(weight_losses), num_batches, weight_losses[-1].total
                 )
             self.epoch += 1
-            yield self._record(temperature, weight_losses, architecture_losses)
+            padding = padding_share(num_tokens, self.weight_windows, self.processes)
+            yield self._record(temperature, weight_losses, architecture_losses, padding)
 
     def weight_step(self, batch: Batch, temperature: float) -> Losses:
         """Moves the weights only: the sampled path on the weight users."""
@@ -183,7 +189,9 @@ class ArchitectureSearch:
         for group in self.weight_optimiser.param_groups:
             group["lr"] = self.config.learning_rate * min(1.0, epochs_done + 0.01)
 
-    def _record(self, temperature: float, weights: list[Losses], architecture: list[Losses]) -> SearchRecord:
+    def _record(
+        self, temperature: float, weights: list[Losses], architecture: list[Losses], padding: float
+    ) -> SearchRecord:
         logits_EO = self.logits_EO.detach()
         probability_EO = logits_EO.softmax(dim=1)
         return SearchRecord(
@@ -197,6 +205,7 @@ class ArchitectureSearch:
             choice=self.choice(),
             probability_EO=probability_EO.tolist(),
             entropy_E=entropies(logits_EO).tolist(),
+            padding=padding,
         )
 
     def snapshot(self) -> Snapshot:

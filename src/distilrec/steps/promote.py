@@ -110,6 +110,7 @@ def _measured(
         "trained_seconds": {
             step: manifest["trained_seconds"] for step, manifest in manifests.items() if "trained_seconds" in manifest
         },
+        "padding": {step: manifest["padding"] for step, manifest in manifests.items() if "padding" in manifest},
         "config": config.model_dump(mode="json"),
         "versions": versions(),
     }

@@ -18,7 +18,7 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset
 from distilrec.steps.teaching import teacher_source
-from distilrec.steps.training import seeded, train, trained_seconds
+from distilrec.steps.training import about_training, seeded, train
 
 
 def retrain(
@@ -63,6 +63,6 @@ def retrain(
             checks[name] = asdict(check_export(model, folder.path / f"{name}.onnx", data.sequences))
         write_json(folder.path / "export.json", checks)
         folder.manifest.update(
-            adapters.stamp("retrain", content, trained_seconds=trained_seconds(history), best_epoch=training.best_epoch)
+            adapters.stamp("retrain", content, best_epoch=training.best_epoch, **about_training(history))
         )
     return folder.manifest

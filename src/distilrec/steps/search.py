@@ -20,7 +20,7 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset
 from distilrec.steps.teaching import teacher_source
-from distilrec.steps.training import seeded, train, trained_seconds
+from distilrec.steps.training import about_training, seeded, train
 
 
 def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
@@ -79,5 +79,5 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
             for (name, cost), share in zip(costs.items(), relative, strict=True)
         ]
         write_json(folder.path / "costs.json", table)
-        folder.manifest.update(adapters.stamp("search", content, trained_seconds=trained_seconds(history)))
+        folder.manifest.update(adapters.stamp("search", content, **about_training(history)))
     return folder.manifest

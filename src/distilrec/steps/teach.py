@@ -12,7 +12,7 @@ from distilrec.io.store import whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset
-from distilrec.steps.training import seeded, train, trained_seconds
+from distilrec.steps.training import about_training, seeded, train
 
 
 def teach(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
@@ -37,6 +37,6 @@ def teach(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> 
     with whole_folder(out) as folder:
         save_teacher(folder.path, shape, training.best_weights, history)
         folder.manifest.update(
-            adapters.stamp("teach", content, trained_seconds=trained_seconds(history), best_epoch=training.best_epoch)
+            adapters.stamp("teach", content, best_epoch=training.best_epoch, **about_training(history))
         )
     return folder.manifest

@@ -72,9 +72,12 @@ def _headline(record: EpochRecord | SearchRecord, deciding: str) -> dict[str, An
     }
 
 
-def trained_seconds(history: History) -> float:
-    """Over all epochs, also those of earlier, interrupted runs."""
-    return round(sum(float(row["seconds"]) for row in history), 3)
+def about_training(history: History) -> dict[str, float]:
+    """For the manifest: seconds over all epochs, also those of earlier, interrupted runs; the last epoch's padding."""
+    return {
+        "trained_seconds": round(sum(float(row["seconds"]) for row in history), 3),
+        "padding": round(float(history[-1]["padding"]), 4),
+    }
 
 
 def seeded(config: SceneConfig, step: str) -> torch.Generator:

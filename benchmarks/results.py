@@ -1,0 +1,71 @@
+"""results.json of a benchmark: figures with machine and versions, merged as they come, so that partial is valid."""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distilrec.io.jsons import read_json, write_json
+from distilrec.io.machine import describe_machine, versions
+
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
+
+
+class Results:
+    """Figures, and the raw measurements they were made of, in two files beside the script."""
+
+    def __init__(self, folder: Path, name: str, is_quick: bool = False) -> None:
+        self.path, self.raw_path = folder / "results.json", folder / "measurements.json"
+        self.name, self.is_quick = name, is_quick
+        self.raw: dict[str, Any] = read_json(self.raw_path) if self.raw_path.is_file() else {}
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        return read_json(self.path)["figures"] if self.path.is_file() else {}
+
+    def keep(self, key: str, value: Any) -> Any:
+        """A raw measurement: what a resumed run does not measure again."""
+        self.raw[key] = value
+        write_json(self.raw_path, self.raw)
+        return value
+
+    def put(self, figure: str, value: float, unit: str, note: str, **more: Any) -> None:
+        figures = self.figures()
+        figures[figure] = {"value": value, "unit": unit, "note": note, **more}
+        machine = {**describe_machine(), "threads": THREADS}
+        document = {
+            "name": self.name,
+            "commands": [f"python -m benchmarks.{self.name}"],
+            "machine": machine,
+            "versions": versions(),
+            "date": datetime.now(UTC).date().isoformat(),
+            "figures": dict(sorted(figures.items())),
+        }
+        write_json(self.path, document)
+        print(f"{figure} = {value:.4g} {unit} {more.get('interval', '')} ({note})", flush=True)
+
+
+def median_ratio(slow: list[float], fast: list[float], repeats: int = 2000) -> tuple[float, list[float]]:
+    """Of the medians, with a bootstrap interval over the repeats of each."""
+    random = np.random.default_rng(0)
+
+    def medians(values: list[float]) -> np.ndarray:
+        return np.median(random.choice(values, size=(repeats, len(values))), axis=1)
+
+    low, high = np.quantile(medians(slow) / medians(fast), [0.025, 0.975])
+    return float(np.median(slow) / np.median(fast)), [float(low), float(high)]
+
+
+def compare(committed: dict[str, Any], now: dict[str, Any]) -> str:
+    """A table of the figures that both have."""
+    lines = [f"{'figure':<44}{'committed':>12}{'now':>12}{'now/committed':>15}"]
+    for name in sorted(committed.keys() & now.keys()):
+        old, new = committed[name]["value"], now[name]["value"]
+        lines.append(f"{name:<44}{old:>12.4g}{new:>12.4g}{new / old if old else float('nan'):>15.2f}")
+    return "\n".join(lines)
+
+
+def load(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

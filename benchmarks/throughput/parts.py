@@ -1,0 +1,20 @@
+"""Every part by name, in the order in which they are run: later ones may need the measurements of earlier ones."""
+
+from collections.abc import Callable
+
+from benchmarks.results import Results
+from benchmarks.throughput import against_peers, alone
+
+Part = Callable[[Results], None]
+PARTS: dict[str, Part] = {
+    "epoch": against_peers.epoch,
+    "ranking_metrics": against_peers.ranking_metrics,
+    "checkpoint": alone.checkpoint,
+    "padding": alone.padding,
+    "choices": alone.choices,
+    "million": alone.million,
+    "peer_quality": against_peers.peer_quality,
+    "train_to_quality": against_peers.train_to_quality,
+    "ml1m": alone.ml1m,
+    "teacher_outputs": alone.teacher_outputs,
+}
