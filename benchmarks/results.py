@@ -31,20 +31,35 @@ class Results:
         write_json(self.raw_path, self.raw)
         return value
 
+    @property
+    def done(self) -> list[str]:
+        """Parts that are complete."""
+        return self.raw.setdefault("done", [])
+
     def put(self, figure: str, value: float, unit: str, note: str, **more: Any) -> None:
+        measured_on = {**describe_machine(), "threads": THREADS}
+        self._require_same(measured_on)
         figures = self.figures()
         figures[figure] = {"value": value, "unit": unit, "note": note, **more}
-        machine = {**describe_machine(), "threads": THREADS}
         document = {
             "name": self.name,
             "commands": [f"python -m benchmarks.{self.name}"],
-            "machine": machine,
+            "machine": measured_on,
             "versions": versions(),
             "date": datetime.now(UTC).date().isoformat(),
             "figures": dict(sorted(figures.items())),
         }
         write_json(self.path, document)
         print(f"{figure} = {value:.4g} {unit} {more.get('interval', '')} ({note})", flush=True)
+
+    def _require_same(self, machine: dict[str, Any]) -> None:
+        if not self.path.is_file():
+            return
+        before = read_json(self.path)
+        changed = [key for key in ("cpu", "cores", "threads") if before["machine"][key] != machine[key]]
+        changed += [key for key, value in versions().items() if before["versions"][key] != value]
+        if changed:
+            raise SystemExit(f"{self.path} is of another machine or version ({', '.join(changed)}): remove it first")
 
 
 def median_ratio(slow: list[float], fast: list[float], repeats: int = 2000) -> tuple[float, list[float]]:

@@ -1,4 +1,5 @@
-"""Writes what is generated and committed: compiled YAML, docs/errors.md, docs/settings.md. `make golden`."""
+"""Writes what is generated and committed: compiled YAML, docs/errors.md, docs/settings.md, the tables in
+docs/performance.md. `make golden`."""
 
 import inspect
 import json
@@ -57,6 +58,32 @@ def settings_page() -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def performance_page() -> str:
+    """The hand-written page with its tables made from the committed measurements."""
+    folder = ROOT / "benchmarks" / "throughput"
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    profile = json.loads((folder / "measurements.json").read_text(encoding="utf-8")).get("profile", {})
+    rows = ["| figure | value | 95 % interval | |", "| --- | ---: | --- | --- |"]
+    for name, figure in results["figures"].items():
+        interval = " to ".join(f"{end:.4g}" for end in figure.get("interval", []))
+        rows.append(f"| `{name}` | {figure['value']:.4g} {figure['unit']} | {interval} | {figure['note']} |")
+    machine, versions = results["machine"], results["versions"]
+    rows.append(
+        f"\n{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_gb']:.0f} GB; "
+        f"torch {versions['torch']}, Python {versions['python']}; {results['date']}."
+    )
+    shares = [
+        f"| {model} | " + ", ".join(f"`{name}` {share:.0%}" for name, share in each.items()) + " |"
+        for model, each in profile.items()
+    ]
+    tables = {"figures": rows, "profile": ["| model | share of the time |", "| --- | --- |", *shares]}
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    for name, lines in tables.items():
+        block = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- end of {name} -->"
+        page = re.sub(f"<!-- {name} -->.*?<!-- end of {name} -->", lambda _, text=block: text, page, flags=re.DOTALL)
+    return page
+
+
 def _section(prefix: str, kind: type[BaseModel]) -> list[str]:
     rows, below = [], []
     for name, field in kind.model_fields.items():
@@ -94,6 +121,7 @@ def main() -> None:
             path.write_text(text, encoding="utf-8")
     (ROOT / "docs" / "errors.md").write_text(errors_page(), encoding="utf-8")
     (ROOT / "docs" / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (ROOT / "docs" / "performance.md").write_text(performance_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

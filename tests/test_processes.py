@@ -14,8 +14,9 @@ scene: parallel
 data: {source: synthetic, num_users: 60, num_items: 30, events_per_user: 12}
 max_length: 6
 threads: 1
-teach: {width: 8, num_blocks: 1, max_epochs: 2, batch_size: 16, dropout: 0}
+teach: {width: 8, num_blocks: 1, max_epochs: 2, batch_size: 17, dropout: 0}  # the last batch is a single window
 search: {width: 8, num_cells: 1, epochs: 2, architecture_after: 0, batch_size: 16, dropout: 0}
+retrain: {max_epochs: 2, batch_size: 16, dropout: 0}
 """
 BIN = Path(sys.executable).parent
 
@@ -51,7 +52,12 @@ def test_two_processes_teach_as_one(folders):
     _assert_same_weights(folders / "teacher-1", folders / "teacher-2")
 
 
-def test_two_processes_search_as_one(folders):
+def test_two_processes_search_and_retrain_as_one(folders):
+    given = ("--dataset", "dataset", "--teacher", "teacher-1")
     for count in (1, 2):
-        _run(folders, count, "search", "--dataset", "dataset", "--teacher", "teacher-1", "--search", f"search-{count}")
+        _run(folders, count, "search", *given, "--search", f"search-{count}")
     _assert_same_weights(folders / "search-1", folders / "search-2")
+    _run(folders, 1, "derive", "--search", "search-1", "--genotype", "genotype")
+    for count in (1, 2):
+        _run(folders, count, "retrain", *given, "--genotype", "genotype", "--student", f"student-{count}")
+    _assert_same_weights(folders / "student-1", folders / "student-2")

@@ -27,9 +27,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.quick:
         results = Results(HERE, "throughput")
-        for name in arguments.parts or [part for part in PARTS if part not in results.raw]:
-            results.raw.pop(name, None)
+        for name in arguments.parts or [part for part in PARTS if part not in results.done]:
+            if name in results.done:
+                results.done.remove(name)
+                results.raw.pop(name, None)
             PARTS[name](results)
+            results.keep("done", [*results.done, name])
         return
     with tempfile.TemporaryDirectory() as folder:
         results = Results(Path(folder), "throughput", is_quick=True)

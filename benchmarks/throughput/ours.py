@@ -4,6 +4,7 @@ import gzip
 import shutil
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -71,14 +72,21 @@ def epoch_seconds(one: Fit) -> tuple[float, EpochRecord]:
     raise AssertionError("the last epoch is over")
 
 
-def seconds_to(one: Fit, goal: float) -> tuple[float, float, int]:
-    """Seconds, validations included, until validation NDCG@10 reaches the goal; what it reached, and the epochs.
+class Reached(NamedTuple):
+    """How far a training came towards a goal; seconds count validations."""
 
-    Infinity if it never does."""
+    reached: bool
+    seconds: float
+    ndcg10: float
+    epoch: int
+
+
+def seconds_to(one: Fit, goal: float) -> Reached:
+    """Train until validation NDCG@10 reaches the goal, or to the end."""
     began = time.perf_counter()
     for record in one.records():
         if isinstance(record, BatchRecord):
             continue
         if record.valid["kept"] >= goal:
-            return time.perf_counter() - began, record.valid["kept"], record.epoch
-    return float("inf"), one.best, one.epoch
+            return Reached(True, time.perf_counter() - began, record.valid["kept"], record.epoch)
+    return Reached(False, time.perf_counter() - began, one.best, one.epoch)

@@ -12,6 +12,7 @@ PARTS: dict[str, Part] = {
     "checkpoint": alone.checkpoint,
     "padding": alone.padding,
     "choices": alone.choices,
+    "profile": alone.profile,
     "million": alone.million,
     "peer_quality": against_peers.peer_quality,
     "train_to_quality": against_peers.train_to_quality,

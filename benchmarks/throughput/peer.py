@@ -89,7 +89,8 @@ class Peer:
             loss = self.model.calculate_loss(interaction)
             loss.backward()
             self.trainer.optimizer.step()
-        return {"seconds": (time.perf_counter() - began) * len(self.train_data) / number, "epoch": self.epoch}
+        share = number * self.config["train_batch_size"] / len(self.train_data.dataset)
+        return {"seconds": (time.perf_counter() - began) / share, "epoch": self.epoch}
 
     def validate(self) -> dict:
         began = time.perf_counter()

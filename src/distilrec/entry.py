@@ -164,7 +164,8 @@ def _joined(step: str) -> Processes:
     import torch
 
     torch.distributed.init_process_group("gloo")
-    return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    world = torch.distributed
+    return Processes(world.get_rank(), world.get_world_size(), world.all_reduce)
 
 
 def _fix_threads(step: str, threads: int) -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 import distilrec.core.sampled as sampled
 import distilrec.core.softmax as softmax
 from distilrec.core.config import Loss
-from distilrec.core.objective import kind_for
 from distilrec.core.sampled import Sampling, sampled_loss
 from distilrec.core.softmax import SoftTargets, softmax_loss
 from tests.conftest import generator
@@ -46,6 +45,7 @@ def _plain(states, vectors, targets, teacher):
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("num_named", [1, 4, NUM_ITEMS])
 def test_value_and_gradient_are_those_of_the_formulas(chunk_elements, share, num_named, monkeypatch):
+    monkeypatch.setattr(softmax, "FEWEST_ROWS", 1)
     monkeypatch.setattr(softmax, "CHUNK_ELEMENTS", chunk_elements)
     states, vectors, targets, teacher = _case(num_named)
     loss = softmax_loss(states, vectors, targets, teacher, share)
@@ -146,5 +146,5 @@ def test_calibration_zero_is_plain_binary_cross_entropy():
 
 def test_the_catalogue_decides_where_the_config_leaves_it_open():
     config = Loss(softmax_up_to=1000)
-    assert (kind_for(config, 1000), kind_for(config, 1001)) == ("softmax", "sampled-softmax")
-    assert kind_for(Loss(kind="gbce"), 10) == "gbce"
+    assert (config.kind_for(1000), config.kind_for(1001)) == ("softmax", "sampled-softmax")
+    assert Loss(kind="gbce").kind_for(10) == "gbce"

@@ -104,6 +104,7 @@ def test_a_dataset_survives_its_files_and_its_hash_follows_its_content(tmp_path)
     write_dataset(tmp_path, dataset)
     again = read_dataset(tmp_path)
     assert again.sequences.items.tolist() == sequences.items.tolist()
+    assert not again.sequences.items.flags.owndata, "mapped, not copied"
     assert again.sequences.stops.tolist() == sequences.stops.tolist()
     assert (again.titles, again.item_ids.to_pylist()) == (dataset.titles, [10, 20, 30])
     assert canonical_sha256(again) == canonical_sha256(dataset)

@@ -94,11 +94,17 @@ class Loss(Closed):
     kind: Literal["auto", "softmax", "sampled-softmax", "gbce"] = "auto"
     """Auto: full softmax for catalogues of up to `softmax_up_to` items, sampled softmax for larger ones."""
     softmax_up_to: int = Field(50_000, ge=2)
-    """There the scores cost some ten times the encoder of the default teacher (docs/performance.md)."""
+    """There the scores take some ten times the multiply-adds of the default teacher's encoder."""
     num_negatives: int = Field(512, ge=1, le=100_000)
     """Uniform, shared by 128 positions, drawn anew for the next 128."""
     calibration: float = Field(0.75, ge=0, le=1)
     """gBCE's t: 0 is plain binary cross-entropy, 1 undoes the effect of sampling (Petrov & Macdonald 2023)."""
+
+    def kind_for(self, num_items: int) -> str:
+        """`softmax`, `sampled-softmax` or `gbce`."""
+        if self.kind != "auto":
+            return self.kind
+        return "softmax" if num_items <= self.softmax_up_to else "sampled-softmax"
 
 
 class Training(Closed):
@@ -147,6 +153,8 @@ class Distillation(Closed):
     hidden_weight: float = Field(1.0, ge=0, le=1000)
     layer_temperature: float = Field(10.0, gt=0, le=1e6)
     """Of the cost attention over layers (AdaRec code: 10; BERT-EMD: 1 to 10)."""
+    teacher: Literal["stored", "live"] = "stored"
+    """Stored: asked once at the start and kept in half precision under TMPDIR. Live: asked batch by batch."""
     named_items: int = Field(128, ge=1, le=10_000)
     """The teacher's most likely items at each position, kept with their probabilities; the rest is one outcome."""
 

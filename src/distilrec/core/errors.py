@@ -46,6 +46,14 @@ CATALOGUE: dict[str, Kind] = {
     "DR-TRAIN-001": Kind(
         "a loss that is no longer a number", "lower the learning rate of that step, which trains it from the beginning"
     ),
+    "DR-TRAIN-002": Kind(
+        "processes of one training that do not read the same checkpoints",
+        "give all of them the same DISTILREC_STORE, or begin with an empty one",
+    ),
+    "DR-TRAIN-003": Kind(
+        "too little scratch space for what the teacher says",
+        "point TMPDIR at a disk with the space named, or set distillation.teacher of that step to live",
+    ),
     "DR-EXPORT-001": Kind(
         "an exported model that scores differently from the trained one", "report it with the run folder"
     ),

@@ -8,19 +8,12 @@ from distilrec.core.sampled import Sampling, sampled_loss
 from distilrec.core.softmax import NextItemLoss, SoftTargets, softmax_loss
 
 
-def kind_for(config: Loss, num_items: int) -> str:
-    """`softmax`, `sampled-softmax` or `gbce`."""
-    if config.kind != "auto":
-        return config.kind
-    return "softmax" if num_items <= config.softmax_up_to else "sampled-softmax"
-
-
 class Objective:
     """Of the states (N, D), the item vectors (V, D) and the targets (N,). The training loop seeds `generator`."""
 
     def __init__(self, config: Loss, num_items: int) -> None:
         self.generator = torch.Generator()
-        kind = kind_for(config, num_items)
+        kind = config.kind_for(num_items)
         calibration = config.calibration if kind == "gbce" else None
         negatives = min(config.num_negatives, num_items)
         self._sampling = None if kind == "softmax" else Sampling(negatives, calibration, self.generator)

@@ -1,6 +1,6 @@
 """One training in several processes, each with its part of every batch (torchrun starts them)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,19 @@ class Processes:
 
     Whatever all processes must agree on is drawn from a generator that they share; masks of dropout and
     negatives are drawn from generators seeded by process.
+
+    Attributes:
+        add_up: replaces a tensor by its sum over all processes, in place.
     """
 
     rank: int = 0
     count: int = 1
+    add_up: Callable[["Tensor"], object] = lambda _: None
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """What a result depends on beside settings and data: masks and negatives are another draw."""
+        return (f"{self.count} processes",) if self.count > 1 else ()
 
     def part(self, rows: Ints) -> Ints:
         """This process's rows of a batch. With fewer rows than processes some have the first, at no weight."""
@@ -28,10 +37,7 @@ class Processes:
 
     def sum(self, tensor: "Tensor") -> "Tensor":
         """The same on every process. In place."""
-        if self.count > 1:
-            from torch.distributed import all_reduce
-
-            all_reduce(tensor)
+        self.add_up(tensor)
         return tensor
 
     def sum_gradients(self, parameters: Iterable["Parameter"]) -> None:

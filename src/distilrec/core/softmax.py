@@ -1,7 +1,7 @@
 """Cross-entropy and distillation over the whole catalogue, a few hundred rows at a time.
 
 The logits of a batch are positions x items; here only a chunk of them exists at a time, and the
-gradient is made in the same pass, so memory does not grow with the batch and stays in the cache.
+gradient is made in the same pass, so that no more than a chunk is kept, and that in the cache.
 
 Shapes: N positions, D width, V items, M items that the teacher names, C positions of one chunk.
 """
@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 500_000  # logits of one chunk, 2 MB in float32: larger ones leave the cache
+CHUNK_ELEMENTS = 500_000
+"""Logits of one chunk, 2 MB in float32: larger ones leave the cache."""
+FEWEST_ROWS = 64
+"""Of a chunk: with fewer, reading all item vectors for each chunk costs more than the arithmetic."""
 TINY = 1e-30
 
 
@@ -61,6 +64,10 @@ def softmax_loss(
     return NextItemLoss(total, float(task), float(soft))
 
 
+def rows_of_chunk(num_items: int) -> int:
+    return max(FEWEST_ROWS, CHUNK_ELEMENTS // num_items)
+
+
 class _MixedCrossEntropy(torch.autograd.Function):
     """Gradients for states_ND and vectors_VD, computed in forward; checked against torch's and finite differences.
 
@@ -80,7 +87,7 @@ class _MixedCrossEntropy(torch.autograd.Function):
         share: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         num_positions, num_items = len(states_ND), len(vectors_VD)
-        rows = max(1, CHUNK_ELEMENTS // num_items)
+        rows = rows_of_chunk(num_items)
         grad_states_ND = torch.empty_like(states_ND)
         grad_vectors_VD = torch.zeros_like(vectors_VD)
         logits = states_ND.new_empty(min(rows, num_positions), num_items)

@@ -19,7 +19,7 @@ from torch import Tensor
 from distilrec.core.batching import Batch, Windows, ordered_batches
 from distilrec.core.events import Sequences
 from distilrec.core.sequence_model import Layers, SequenceModel
-from distilrec.core.softmax import CHUNK_ELEMENTS, SoftTargets
+from distilrec.core.softmax import SoftTargets, rows_of_chunk
 
 STORING_BATCH = 64
 
@@ -56,7 +56,7 @@ class LiveTeacher:
 
     def _soft(self, states_NE: Tensor) -> SoftTargets:
         ids, probabilities = [], []
-        for states in torch.split(states_NE, max(1, CHUNK_ELEMENTS // self.model.num_items)):
+        for states in torch.split(states_NE, rows_of_chunk(self.model.num_items)):
             logits = self.model.score(states)
             top = logits.topk(self.num_named, dim=1)
             ids.append(top.indices)

@@ -11,6 +11,7 @@ from torch import Tensor
 from distilrec.core.cell import Student
 from distilrec.core.config import Retrain, Teach
 from distilrec.core.dropout import Dropout
+from distilrec.core.errors import ArtifactError
 from distilrec.core.genotype import Genotype
 from distilrec.core.nextitnet import NextItNet
 from distilrec.core.sasrec import SASRec
@@ -76,7 +77,10 @@ def save_teacher(folder: Path, shape: TeacherShape, weights: dict[str, Tensor], 
 def load_teacher(folder: Path) -> tuple[SequenceModel, dict[str, Any]]:
     """The model in eval mode and the manifest of its folder, verified."""
     manifest = manifest_of(folder, "teach")
-    model = TeacherShape(**read_json(folder / "model.json")).build()
+    try:
+        model = TeacherShape(**read_json(folder / "model.json")).build()
+    except (TypeError, KeyError):
+        raise ArtifactError("DR-ART-001", f"{folder / 'model.json'} is not a teacher of this version") from None
     model.load_state_dict(load_weights(folder))
     return model.eval(), manifest
 

@@ -12,7 +12,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from distilrec.core.config import FileData, ItemTable
-from distilrec.core.errors import DataError
+from distilrec.core.errors import ArtifactError, DataError
 from distilrec.core.events import Bools, Floats, Ints, Sequences, popularity
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -204,8 +204,11 @@ def write_dataset(folder: Path, dataset: Dataset) -> None:
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """Events stay in the file, mapped into memory: processes share them, and a large log costs no start."""
-    rows = pa.ipc.open_file(pa.memory_map(str(folder / "sequences.arrow"))).get_batch(0)
+    """Events stay in the file, mapped into memory: processes share them, and take no memory of their own."""
+    path = folder / "sequences.arrow"
+    if not path.is_file():
+        raise ArtifactError("DR-ART-001", f"{path} is missing: an older version wrote this dataset")
+    rows = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     flat, offsets = rows["items"].values.to_numpy(), rows["items"].offsets.to_numpy()
     items = pq.read_table(folder / "items.parquet")
     sequences = Sequences(flat, offsets[:-1], offsets[1:], items.num_rows)

@@ -23,6 +23,7 @@ from distilrec.io.sources import read_source
 from distilrec.io.tables import Dataset, RawEvents, canonical_sha256
 
 REPEATS_ARE_REMOVED_BELOW = 0.01
+FEWEST_EVENTS_TO_TRAIN = 4
 
 
 def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
@@ -38,6 +39,7 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
     events = raw.select(kept)
     dataset = _to_dataset(events)
     _require_enough(config, dataset.sequences, rounds)
+    _require_training(dataset.sequences)
     repeats = share_of_repeats(dataset.sequences)
     manifest = {
         "scene": config.scene,
@@ -106,6 +108,15 @@ def _require_enough(config: SceneConfig, sequences: Sequences, rounds: list[Filt
                 f"prepare.min_item_events {limits.min_item_events} removed {items_dropped} items and "
                 f"prepare.min_user_events {limits.min_user_events} removed {users_dropped} users",
             )
+
+
+def _require_training(sequences: Sequences) -> None:
+    """Two items are hidden and a training pair takes two more; the search holds a user out."""
+    if int((sequences.lengths >= FEWEST_EVENTS_TO_TRAIN).sum()) < 2:
+        raise DataError(
+            "DR-DATA-006",
+            f"fewer than 2 users have {FEWEST_EVENTS_TO_TRAIN} events, the least that leaves one to train on",
+        )
 
 
 def _deciding(config: SceneConfig, repeats: float) -> str:

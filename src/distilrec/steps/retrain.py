@@ -37,21 +37,20 @@ def retrain(
         student.width, teacher_model.width, len(student.cells), teacher_model.num_layers, distillation.layer_temperature
     )
     initialise(layers, generator)
-    content = content_of(
-        "retrain", config, data.content, str(teacher_manifest["content"]), str(genotype_manifest["content"])
-    )
+    inputs = (data.content, str(teacher_manifest["content"]), str(genotype_manifest["content"]))
+    content = content_of("retrain", config, *inputs, *adapters.processes.content)
     training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
-    with teacher_source(teacher_model, distillation.named_items, training_data, adapters) as source:
-        training = Fit(
-            student,
-            training_data,
-            config.retrain,
-            generator,
-            Objective(config.loss, student.num_items),
-            Distiller(source, layers, distillation),
-            adapters.processes,
-        )
-        history = train(training, "retrain", content, config, data.deciding, adapters)
+    source = teacher_source(teacher_model, distillation, training_data, adapters)
+    training = Fit(
+        student,
+        training_data,
+        config.retrain,
+        generator,
+        Objective(config.loss, student.num_items),
+        Distiller(source, layers, distillation),
+        adapters.processes,
+    )
+    history = train(training, "retrain", content, config, data.deciding, adapters)
     if adapters.processes.rank:
         return {}
     student.load_state_dict(training.best_weights)

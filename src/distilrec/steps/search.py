@@ -47,20 +47,20 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
     initialise(supernet, generator)
     initialise(layers, generator)
     costs = operation_costs(knobs.width, config.max_length)
-    content = content_of("search", config, data.content, str(teacher_manifest["content"]))
+    content = content_of("search", config, data.content, str(teacher_manifest["content"]), *adapters.processes.content)
     training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
-    with teacher_source(teacher_model, knobs.distillation.named_items, training_data, adapters) as source:
-        training = ArchitectureSearch(
-            supernet,
-            Distiller(source, layers, knobs.distillation),
-            training_data,
-            knobs,
-            relative_costs(costs),
-            generator,
-            Objective(config.loss, data.sequences.num_items),
-            adapters.processes,
-        )
-        history = train(training, "search", content, config, data.deciding, adapters)
+    source = teacher_source(teacher_model, knobs.distillation, training_data, adapters)
+    training = ArchitectureSearch(
+        supernet,
+        Distiller(source, layers, knobs.distillation),
+        training_data,
+        knobs,
+        relative_costs(costs),
+        generator,
+        Objective(config.loss, data.sequences.num_items),
+        adapters.processes,
+    )
+    history = train(training, "search", content, config, data.deciding, adapters)
     if adapters.processes.rank:
         return {}
     relative = relative_costs(costs).tolist()

@@ -30,7 +30,7 @@ def teach(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> 
         Objective(config.loss, data.sequences.num_items),
         processes=adapters.processes,
     )
-    content = content_of("teach", config, data.content)
+    content = content_of("teach", config, data.content, *adapters.processes.content)
     history = train(training, "teach", content, config, data.deciding, adapters)
     if adapters.processes.rank:
         return {}

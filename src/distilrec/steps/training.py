@@ -10,6 +10,7 @@ import torch
 from distilrec.core.config import SceneConfig, content_hash
 from distilrec.core.errors import TrainingError
 from distilrec.core.fit import BatchRecord, DivergedError, EpochRecord
+from distilrec.core.parallel import Processes
 from distilrec.core.search import SearchRecord
 from distilrec.core.snapshot import Snapshot
 from distilrec.io.checkpoints import Checkpoints
@@ -45,6 +46,7 @@ def train(
         training.restore(found[0])
         history = found[1]
         adapters.progress.say("resumed", epoch=training.epoch)
+    _require_one_epoch(training.epoch, step, adapters.processes)
     began = time.monotonic()
     try:
         for record in training.records():
@@ -52,15 +54,22 @@ def train(
                 adapters.progress.tick("batch", **asdict(record))
                 continue
             history.append({**asdict(record), "seconds": round(time.monotonic() - began, 3)})
+            began = time.monotonic()  # so a checkpoint counts to the epoch after it
             if adapters.processes.rank == 0:
                 checkpoints.save(training.epoch, training.snapshot(), history)
             adapters.progress.say("epoch", **_headline(record, deciding), seconds=history[-1]["seconds"])
-            began = time.monotonic()
     except DivergedError as error:
         last = int(history[-1]["epoch"]) if history else 0
         kept = f"{checkpoints.prefix}/{last:06d}.safetensors" if last else "none"
         raise TrainingError("DR-TRAIN-001", f"{step}: {error}; last good checkpoint: {kept}") from None
     return history
+
+
+def _require_one_epoch(epoch: int, step: str, processes: Processes) -> None:
+    """Processes that read different stores would sum the gradients of different weights."""
+    if int(processes.sum(torch.tensor(epoch))) != epoch * processes.count:
+        who = f"process {processes.rank} of {processes.count}"
+        raise TrainingError("DR-TRAIN-002", f"{step}: {who} resumes after epoch {epoch}, another after another")
 
 
 def _headline(record: EpochRecord | SearchRecord, deciding: str) -> dict[str, Any]:
