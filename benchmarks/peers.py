@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from distilrec.runner import ALLOCATOR
+
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = Path(os.environ.get("DISTILREC_PEERS", ROOT / ".peers"))
 REQUIREMENTS = {
@@ -28,17 +30,27 @@ def python_of(library: str) -> Path:
     return environment / "bin" / "python"
 
 
-class Peer:
-    """A process that answers questions, one JSON line each; between them it sleeps."""
+def _environment(threads: int, is_tuned: bool) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
+    tuning = {**ALLOCATOR, "DISTILREC_TUNED": "1"} if is_tuned else {}
+    return {**plain, **tuning, "OMP_NUM_THREADS": str(threads)}
 
-    def __init__(self, library: str, script: Path, *arguments: str, threads: int = 2) -> None:
+
+class Peer:
+    """A process that answers questions, one JSON line each; between them it sleeps.
+
+    As a user has it, or, tuned, with our allocator's settings and without the anomaly detection that one of the
+    RecBole family's modules turns on for all of them.
+    """
+
+    def __init__(self, library: str, script: Path, *arguments: str, threads: int, is_tuned: bool = False) -> None:
         folder = ENVIRONMENTS / f"{library}-files"
         folder.mkdir(parents=True, exist_ok=True)
         self.log = (folder / "log").open("w")
         self.process = subprocess.Popen(
             [python_of(library), script, *arguments],
             cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env=_environment(threads, is_tuned),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,

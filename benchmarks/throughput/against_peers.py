@@ -13,7 +13,7 @@ from benchmarks.results import THREADS, Results, median_ratio
 from benchmarks.throughput import ours
 from distilrec.core.evaluation import MOST_USERS
 from distilrec.core.events import Sequences
-from distilrec.core.metrics import per_user, ranks_of, seen_above
+from distilrec.core.metrics import VARIANTS, means, ranks_of
 
 HERE = Path(__file__).resolve().parent
 LIBRARIES = ("hopwise", "recbole")
@@ -22,40 +22,50 @@ OUR_EPOCHS_A_TURN = 3
 SEEDS = 3
 
 
-def _peer(library: str, model: str) -> Peer:
+def _peer(library: str, model: str, is_tuned: bool = False) -> Peer:
     arguments = (library, ours.PEER_NAMES[model], str(ours.WIDTH), str(ours.LENGTH))
-    return Peer(library, HERE / "peer.py", *arguments, threads=THREADS)
+    return Peer(library, HERE / "peer.py", *arguments, threads=THREADS, is_tuned=is_tuned)
 
 
 def epoch(results: Results) -> None:
-    """Seconds of one epoch over the same targets; A B A C A B A C, medians."""
-    raw: dict[str, Any] = {}
+    """Seconds of one epoch over the same targets, peers as installed; A B A C A B A C, medians."""
+    _epoch(results, "epoch", is_tuned=False)
+
+
+def epoch_tuned(results: Results) -> None:
+    """The same, the peers given what we know about this kind of machine."""
+    _epoch(results, "epoch_tuned", is_tuned=True)
+
+
+def _epoch(results: Results, part: str, is_tuned: bool) -> None:
+    raw = results.raw.setdefault(part, {})
     with tempfile.TemporaryDirectory() as folder:
         sequences = ours.ml100k(Path(folder))
     for model in ours.MODELS:
-        raw[model] = _epochs_in_turns(sequences, model, results.is_quick)
+        raw[model] = _epochs_in_turns(sequences, model, results.is_quick, is_tuned)
         seconds = raw[model]["seconds"]
         fastest = min(LIBRARIES, key=lambda library: float(np.median(seconds[library])))
         raw[model]["fastest"] = fastest
+        results.keep(part, raw)
         value, interval = median_ratio(seconds[fastest], seconds["ours"])
         medians = ", ".join(f"{name} {np.median(each):.3g} s" for name, each in seconds.items())
         sizes = {name: raw[model]["about"][name]["num_params"] for name in raw[model]["about"]}
         note = (
             f"MovieLens-100K, length 50, width 64, 97,171 targets; medians an epoch: {medians} (peers: from some of "
-            f"an epoch's batches, in turns with our epochs); parameters {sizes}"
+            f"an epoch's batches, in turns with our epochs); parameters {sizes}; peers "
+            + ("without anomaly detection, with our allocator's settings" if is_tuned else "as installed")
         )
-        results.put(f"epoch.{model}_speedup", value, "ratio", note, interval=interval)
-    results.keep("epoch", raw)
+        results.put(f"{part.replace('epoch', f'epoch.{model}')}_speedup", value, "ratio", note, interval=interval)
 
 
-def _epochs_in_turns(sequences: Sequences, model: str, is_quick: bool) -> dict[str, Any]:
+def _epochs_in_turns(sequences: Sequences, model: str, is_quick: bool, is_tuned: bool) -> dict[str, Any]:
     config = ours.MODELS[model]
     seconds: dict[str, list[float]] = {"ours": [], **{library: [] for library in LIBRARIES}}
     validations: dict[str, list[float]] = {library: [] for library in LIBRARIES}
     own = ours.fit(sequences, config, seed=0, epochs=100)
     ours.epoch_seconds(own)  # warm-up
     with ExitStack() as stack:
-        peers = {library: stack.enter_context(_peer(library, model)) for library in LIBRARIES}
+        peers = {library: stack.enter_context(_peer(library, model, is_tuned)) for library in LIBRARIES}
         about = {
             "ours": ours.describe(sequences, config),
             **{name: peer.ask("describe") for name, peer in peers.items()},
@@ -67,7 +77,7 @@ def _epochs_in_turns(sequences: Sequences, model: str, is_quick: bool) -> dict[s
         for _ in range(1 if is_quick else 3):
             for library, peer in peers.items():
                 seconds["ours"] += [ours.epoch_seconds(own)[0] for _ in range(OUR_EPOCHS_A_TURN)]
-                seconds[library].append(peer.ask("train", 4 if is_quick else 8)["seconds"])
+                seconds[library].append(peer.ask("train", 3 if is_quick else 6)["seconds"])
                 validations[library].append(peer.ask("validate")["seconds"])
                 print(f"{model}: ours {seconds['ours'][-1]:.2f} s, {library} {seconds[library][-1]:.1f} s", flush=True)
     return {"seconds": seconds, "validations": validations, "about": about}
@@ -80,7 +90,7 @@ def peer_quality(results: Results) -> None:
         library = results.raw["epoch"][model]["fastest"]
         curve = raw.setdefault(model, [])
         saved = ENVIRONMENTS / f"{library}-{model}.checkpoint"
-        with _peer(library, model) as peer:
+        with _peer(library, model, is_tuned=True) as peer:
             if curve:
                 assert peer.ask("resume", saved)["epoch"] == len(curve), f"{saved} is of another epoch"
             while len(curve) < PEER_EPOCHS:
@@ -126,68 +136,81 @@ def train_to_quality(results: Results) -> None:
 
 def ranking_metrics(results: Results) -> None:
     """From the same score batches to HR, NDCG and MRR at four cut-offs; ours gives both variants at once."""
-    users, num_items, history = (1000 if results.is_quick else 6040), 3416, 160
-    random = np.random.default_rng(0)
-    popularity = np.log(1.0 / np.arange(1, num_items + 1))
-    scores = (popularity + random.gumbel(size=(users, num_items))).astype(np.float32)
-    past = Sequences.flat(
-        np.argsort(scores + random.gumbel(size=scores.shape), axis=1)[:, -history:].ravel(),
-        np.full(users, history),
-        num_items,
+    with tempfile.TemporaryDirectory() as folder:
+        sequences = ours.ml100k(Path(folder))
+    cases = {"MovieLens-100K": (sequences.without_last(1), sequences.target(1))}
+    if not results.is_quick:
+        cases["as large as MovieLens-1M"] = _drawn(6040, 3416, 160)
+    raw = {name: _ranked_in_turns(past, targets, results.is_quick) for name, (past, targets) in cases.items()}
+    results.keep("ranking_metrics", raw)
+    ratios, notes = {}, []
+    for name, one in raw.items():
+        fastest = min(one["metrics"], key=lambda library: float(np.median(one["seconds"][library])))
+        ratios[name] = median_ratio(one["seconds"][fastest], one["seconds"]["ours"])
+        num_users = len(cases[name][1])
+        rates = ", ".join(f"{who} {num_users / np.median(each):,.0f}" for who, each in one["seconds"].items())
+        notes.append(f"{name}: {ratios[name][0]:.1f} x, users a second {rates}")
+    value, interval = ratios["MovieLens-100K"]
+    largest = max(one["largest"] for one in raw.values())
+    note = (
+        f"{'; '.join(notes)}; batches of {MOST_USERS} users; ours ranks with seen items kept and removed, the peers "
+        f"with them kept; largest difference of any metric of either variant {largest:.1e}"
     )
-    targets = random.choice(num_items, size=users, p=np.exp(popularity) / np.exp(popularity).sum())
-    rows, items = past.events(np.arange(users))
-    fresh = items != targets[rows]  # the peers would remove a target that was seen; ours never does
+    results.put("ranking_metrics.speedup", value, "ratio", note, interval=interval)
+
+
+def _drawn(num_users: int, num_items: int, length: int) -> tuple[Sequences, np.ndarray]:
+    random = np.random.default_rng(0)
+    popularity = 1.0 / np.arange(1, num_items + 1)
+    order = np.argsort(np.log(popularity) + random.gumbel(size=(num_users, num_items)), axis=1)[:, ::-1]
+    past = Sequences.flat(order[:, :length].ravel(), np.full(num_users, length), num_items)
+    return past, order[:, length].copy()
+
+
+def _ranked_in_turns(past: Sequences, targets: np.ndarray, is_quick: bool) -> dict[str, Any]:
+    random = np.random.default_rng(1)
+    scores = random.normal(size=(len(past), past.num_items)).astype(np.float32)
+    rows, items = past.distinct().events(np.arange(len(past)))
     raw: dict[str, Any] = {"seconds": {"ours": []}, "metrics": {}}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        arrays = {"scores": scores, "rows": rows[fresh], "items": items[fresh], "targets": targets}
-        for name, array in arrays.items():
+        for name, array in {"scores": scores, "rows": rows, "items": items, "targets": targets}.items():
             np.save(Path(folder) / f"{name}.npy", array)
         peers = {library: stack.enter_context(_peer(library, "sasrec")) for library in LIBRARIES}
         peers["rectools"] = stack.enter_context(Peer("rectools", HERE / "rectools_peer.py", threads=THREADS))
-        for _ in range(1 if results.is_quick else 3):
+        for _ in range(1 if is_quick else 3):
             for name, peer in peers.items():
-                raw["seconds"]["ours"] += [_rank(scores, past, targets)[0] for _ in range(5)]
+                raw["seconds"]["ours"] += [_rank(scores, rows, items, targets)[0] for _ in range(5)]
                 answer = peer.ask("rank", folder, "kept")
                 raw["seconds"].setdefault(name, []).extend(answer["seconds"])
                 raw["metrics"][name] = {"kept": answer["metrics"]}
         for name, peer in peers.items():
             raw["metrics"][name]["removed"] = peer.ask("rank", folder, "removed")["metrics"]
-    own = _rank(scores, past, targets)[1]
-    largest = max(
+    own = _rank(scores, rows, items, targets)[1]
+    differences = [
         abs(own[variant][metric] - value)
         for both in raw["metrics"].values()
         for variant, values in both.items()
         for metric, value in values.items()
-    )
-    assert largest < 1e-6, f"metrics differ by {largest}"
-    fastest = min(peers, key=lambda name: float(np.median(raw["seconds"][name])))
-    value, interval = median_ratio(raw["seconds"][fastest], raw["seconds"]["ours"])
-    rates = ", ".join(f"{name} {users / np.median(each):,.0f}" for name, each in raw["seconds"].items())
-    note = (
-        f"{users} users x {num_items} items in batches of {MOST_USERS}; users a second: {rates}; ours ranks both with "
-        f"seen items kept and removed, the peers with them kept; largest difference of any metric {largest:.1e}"
-    )
-    results.put("ranking_metrics.speedup", value, "ratio", note, interval=interval)
-    results.keep("ranking_metrics", raw)
+    ]
+    raw["largest"] = max(differences)
+    assert raw["largest"] < 1e-6, f"metrics differ by {raw['largest']}"
+    return raw
 
 
-def _rank(scores: np.ndarray, past: Sequences, targets: np.ndarray) -> tuple[float, dict[str, dict[str, float]]]:
+def _rank(
+    scores: np.ndarray, rows: np.ndarray, items: np.ndarray, targets: np.ndarray
+) -> tuple[float, dict[str, dict[str, float]]]:
     """What `rank_users` does after the model's forward, and the means."""
+    bounds = list(range(0, len(targets), MOST_USERS))
+    cuts = np.searchsorted(rows, [*bounds, len(targets)])
+    batches = []  # as the peers are given theirs
+    for first, start, stop in zip(bounds, cuts[:-1], cuts[1:], strict=True):
+        users = slice(first, first + MOST_USERS)
+        batches.append((scores[users], targets[users], rows[start:stop] - first, items[start:stop]))
     began = time.perf_counter()
-    ranks: dict[str, list[np.ndarray]] = {"kept": [], "removed": []}
-    for first in range(0, len(targets), MOST_USERS):
-        users = np.arange(first, min(first + MOST_USERS, len(targets)))
-        kept = ranks_of(scores[users[0] : users[-1] + 1], targets[users])
-        ranks["kept"].append(kept)
-        above = seen_above(scores[users[0] : users[-1] + 1], targets[users], *past.events(users))
-        ranks["removed"].append(kept - above)
-    means = {
-        variant: {
-            f"{theirs}@{k}": float(per_user(np.concatenate(parts), metric, k).mean())
-            for metric, theirs in (("ndcg", "ndcg"), ("hr", "hit"), ("mrr", "mrr"))
-            for k in (1, 5, 10, 20)
-        }
-        for variant, parts in ranks.items()
+    ranked = [ranks_of(*batch) for batch in batches]
+    found = {
+        variant: {name.replace("hr@", "hit@"): value for name, value in means(np.concatenate(ranks)).items()}
+        for variant, ranks in zip(VARIANTS, zip(*ranked, strict=True), strict=True)
     }
-    return time.perf_counter() - began, means
+    return time.perf_counter() - began, found

@@ -8,6 +8,7 @@ from benchmarks.throughput import against_peers, alone
 Part = Callable[[Results], None]
 PARTS: dict[str, Part] = {
     "epoch": against_peers.epoch,
+    "epoch_tuned": against_peers.epoch_tuned,
     "ranking_metrics": against_peers.ranking_metrics,
     "checkpoint": alone.checkpoint,
     "padding": alone.padding,

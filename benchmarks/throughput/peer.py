@@ -58,7 +58,8 @@ class Peer:
         self.train_data, self.valid_data, _ = data.data_preparation(self.config, dataset)
         utils = _inside("utils")
         self.model = utils.get_model(MODEL)(self.config, self.train_data.dataset)
-        torch.autograd.set_detect_anomaly(False)  # one of their modules turns it on at import, a quarter of the time
+        if "DISTILREC_TUNED" in os.environ:
+            torch.autograd.set_detect_anomaly(False)  # one of their modules turns it on at import
         self.trainer = utils.get_trainer(self.config["MODEL_TYPE"], MODEL)(self.config, self.model)
         _collect(self.trainer.eval_collector, self.train_data)
         self.epoch = 0

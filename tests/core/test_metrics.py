@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distilrec.core.events import Sequences
-from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio, per_user, ranks_of, remove_seen, seen_above
+from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio, means, per_user, ranks_of, remove_seen
 
 RANKS = np.array([1, 2, 10, 11, 500])
 
@@ -21,19 +21,41 @@ def test_five_users_by_hand():
     assert per_user(RANKS[:0], "ndcg", 10).tolist() == []
 
 
+NOTHING_SEEN = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
+
+
+def test_the_means_are_those_of_the_users():
+    found = means(RANKS)
+    assert len(found) == 12
+    for name, value in found.items():
+        metric, cutoff = name.split("@")
+        assert value == pytest.approx(per_user(RANKS, metric, int(cutoff)).mean()), name
+
+
+def _ranks(scores, targets):
+    return ranks_of(scores, targets, *NOTHING_SEEN)[0]
+
+
 def test_ties_count_against_the_target():
     scores = np.array([[0.5, 0.5, 0.5], [0.1, 0.9, 0.9], [3.0, 2.0, 1.0]])
-    assert ranks_of(scores, np.array([0, 2, 0])).tolist() == [3, 2, 1]
+    assert _ranks(scores, np.array([0, 2, 0])).tolist() == [3, 2, 1]
 
 
 def test_a_constant_model_scores_nothing():
-    ranks = ranks_of(np.zeros((4, 100)), np.arange(4))
+    ranks = _ranks(np.zeros((4, 100)), np.arange(4))
     assert per_user(ranks, "ndcg", 10).sum() == 0
 
 
-def test_scores_that_are_no_numbers_are_refused():
+@pytest.mark.parametrize("spoilt", [(1, slice(None)), (slice(None), 2)])
+def test_a_user_or_item_whose_scores_are_no_numbers_is_refused(spoilt):
+    scores = np.arange(12.0).reshape(3, 4)
+    scores[spoilt] = np.nan
     with pytest.raises(ValueError, match="not a number"):
-        ranks_of(np.array([[1.0, float("nan")]]), np.array([0]))
+        _ranks(scores, np.zeros(3, dtype=np.int64))
+
+
+def test_a_single_score_that_is_no_number_stands_before_the_target():
+    assert _ranks(np.array([[1.0, 0.0], [1.0, np.nan]]), np.array([0, 0])).tolist() == [1, 2]
 
 
 def test_seen_items_are_removed_but_never_the_target():
@@ -58,11 +80,10 @@ def test_ranking_by_counting_equals_ranking_a_masked_copy(data, num_items):
     )
     targets = np.array([data.draw(items) for _ in lengths])
     scores = np.array([[data.draw(st.integers(0, 3)) for _ in range(num_items)] for _ in lengths], dtype=np.float32)
-    events = past.events(np.arange(len(past)))
-    expected = ranks_of(remove_seen(scores, targets, *events), targets)
-    assert (ranks_of(scores, targets) - seen_above(scores, targets, *events)).tolist() == expected.tolist()
-    one_by_one = [(row >= row[target]).sum() for row, target in zip(scores, targets, strict=True)]
-    assert ranks_of(scores, targets).tolist() == one_by_one
+    kept, removed = ranks_of(scores, targets, *past.distinct().events(np.arange(len(past))))
+    assert kept.tolist() == [(row >= row[target]).sum() for row, target in zip(scores, targets, strict=True)]
+    masked = remove_seen(scores, targets, *past.events(np.arange(len(past))))
+    assert removed.tolist() == [(row >= row[target]).sum() for row, target in zip(masked, targets, strict=True)]
 
 
 def test_paired_bootstrap_of_equal_models_is_exactly_one():

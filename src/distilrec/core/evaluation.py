@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from distilrec.core.events import Ints, Sequences
-from distilrec.core.metrics import CUTOFFS, VARIANTS, Scores, per_user, ranks_of, seen_above
+from distilrec.core.metrics import VARIANTS, Scores, means, per_user, ranks_of
 
 MOST_USERS, MOST_SCORES = 256, 16_000_000
 """Of a batch: 64 MB of scores, 16 users at a million items."""
@@ -33,14 +33,7 @@ class Ranks:
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Mean HR, NDCG and MRR at every cut-off, of both variants."""
-        return {
-            variant: {
-                f"{metric}@{cutoff}": float(per_user(self.variant(variant), metric, cutoff).mean())
-                for metric in ("hr", "ndcg", "mrr")
-                for cutoff in CUTOFFS
-            }
-            for variant in VARIANTS
-        }
+        return {variant: means(self.variant(variant)) for variant in VARIANTS}
 
 
 def rank_users(scorer: Scorer, past: Sequences, targets: Ints, users: Ints | None = None) -> Ranks:
@@ -49,15 +42,14 @@ def rank_users(scorer: Scorer, past: Sequences, targets: Ints, users: Ints | Non
     Scores of one batch exist at a time; of them only the ranks are kept. Users of like length share a batch.
     """
     users = np.arange(len(past)) if users is None else users
+    seen = past.distinct()
     order = np.argsort(past.lengths[users], kind="stable")
     size = max(1, min(MOST_USERS, MOST_SCORES // past.num_items))
     kept, removed = np.empty(len(users), dtype=np.int64), np.empty(len(users), dtype=np.int64)
     for first in range(0, len(users), size):
         rows = order[first : first + size]
         batch = users[rows]
-        scores_BV, targets_B = scorer.score(past, batch), targets[batch]
-        kept[rows] = ranks_of(scores_BV, targets_B)
-        removed[rows] = kept[rows] - seen_above(scores_BV, targets_B, *past.events(batch))
+        kept[rows], removed[rows] = ranks_of(scorer.score(past, batch), targets[batch], *seen.events(batch))
     return Ranks(kept, removed)
 
 

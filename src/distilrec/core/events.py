@@ -87,6 +87,13 @@ class Sequences:
         first = np.cumsum(lengths) - lengths
         return rows, self.items[np.arange(len(rows)) + (self.starts[users] - first)[rows]]
 
+    def distinct(self) -> "Sequences":
+        """Each user's items once, in ascending order."""
+        rows, items = self.events(np.arange(len(self)))
+        pairs = np.unique(rows * self.num_items + items)
+        lengths = np.bincount(pairs // self.num_items, minlength=len(self))
+        return Sequences.flat(pairs % self.num_items, lengths, self.num_items)
+
     def without_last(self, count: int) -> "Sequences":
         """The same users, each without its last `count` items (leave-one-out hides 2, then 1). Copies nothing."""
         assert int(self.lengths.min()) >= count, "a user is shorter than what the split hides"
@@ -114,9 +121,7 @@ def to_sequences(users: Ints, items: Ints, times: Floats, num_users: int, num_it
 
 def share_of_repeats(sequences: Sequences) -> float:
     """The share of events whose item the same user had before."""
-    user_of, items = sequences.events(np.arange(len(sequences)))
-    pairs = np.unique(user_of * np.int64(sequences.num_items) + items)
-    return 1.0 - len(pairs) / max(1, len(items))
+    return 1.0 - int(sequences.distinct().lengths.sum()) / max(1, int(sequences.lengths.sum()))
 
 
 def popularity(train: Sequences) -> Ints:

@@ -24,31 +24,33 @@ class NotANumberError(ValueError):
     """A model whose weights are spoilt."""
 
 
-def ranks_of(scores_BV: Scores, targets_B: Ints) -> Ints:
-    """The target's rank, 1 the best. Ties count against it: a constant score ranks it last.
+def ranks_of(scores_BV: Scores, targets_B: Ints, rows_H: Ints, items_H: Items) -> tuple[Ints, Ints]:
+    """The target's rank, 1 the best, with seen items kept in the ranking and removed from it.
+
+    Ties count against the target: a constant score ranks it last. So does a single score that is no number.
+    Counting needs neither a top-k nor a masked copy of the scores: what was seen is subtracted.
+
+    Args:
+        rows_H: the row of each event of the histories, ascending.
+        items_H: its item; no item twice in one row.
 
     Raises:
-        NotANumberError: a score that is not a number.
+        NotANumberError: a user's scores, or an item's, are no numbers.
     """
-    if np.isnan(scores_BV.max()):  # the largest of numbers and NaN is NaN
+    num_users, num_items = scores_BV.shape
+    everyone = np.arange(num_users)
+    target_B = scores_BV[everyone, targets_B]
+    if np.isnan(target_B).any() or np.isnan(scores_BV[0]).any():  # a spoilt state is a row, a spoilt vector a column
         raise NotANumberError("a score is not a number")
-    target_B1 = np.take_along_axis(scores_BV, targets_B[:, None], axis=1)
-    bits = np.packbits(scores_BV >= target_B1, axis=1)
-    ranks: Ints = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
-    return ranks
-
-
-def seen_above(scores_BV: Scores, targets_B: Ints, rows_H: Ints, items_H: Items) -> Ints:
-    """How many items of each user's history are ranked before the target, which itself does not count.
-
-    Subtracted from `ranks_of` it gives the rank among what the user has not seen, without a masked copy of the
-    scores. `rows_H` and `items_H` are the histories, one after the other; an item that repeats counts once.
-    """
-    num_items = scores_BV.shape[1]
-    target_B = scores_BV[np.arange(len(targets_B)), targets_B]
-    above_H = (scores_BV[rows_H, items_H] >= target_B[rows_H]) & (items_H != targets_B[rows_H])
-    distinct = np.unique(rows_H[above_H] * num_items + items_H[above_H])
-    return np.bincount(distinct // num_items, minlength=len(targets_B))
+    below_BV = np.less(scores_BV, target_B[:, None])
+    bits = np.packbits(below_BV, axis=1)
+    kept: Ints = num_items - np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
+    below_BV[everyone, targets_B] = True  # a target that was seen does not stand before itself
+    is_before = ~below_BV.ravel()[rows_H * num_items + items_H]
+    num_before = np.concatenate([[0], np.cumsum(is_before)])
+    ends = np.searchsorted(rows_H, everyone, side="right")
+    starts = np.searchsorted(rows_H, everyone, side="left")
+    return kept, kept - (num_before[ends] - num_before[starts])
 
 
 def remove_seen(scores_BV: Scores, targets_B: Ints, rows_H: Ints, items_H: Items) -> Scores:
@@ -70,6 +72,18 @@ def per_user(ranks: Ints, metric: str, cutoff: int) -> Floats:
     if metric == "mrr":
         return np.where(hit, 1.0 / ranks, 0.0)
     raise ValueError(f"metric {metric!r} is none of hr, ndcg, mrr")
+
+
+def means(ranks: Ints) -> dict[str, float]:
+    """Mean HR, NDCG and MRR at every cut-off, by names such as `ndcg@10`."""
+    gain_MU = np.stack([np.ones(len(ranks)), 1.0 / np.log2(ranks + 1.0), 1.0 / ranks])
+    hit_UK = (ranks[:, None] <= np.array(CUTOFFS)).astype(np.float64)
+    mean_MK = gain_MU @ hit_UK / len(ranks)
+    return {
+        f"{metric}@{cutoff}": float(mean_MK[row, column])
+        for row, metric in enumerate(("hr", "ndcg", "mrr"))
+        for column, cutoff in enumerate(CUTOFFS)
+    }
 
 
 @dataclass(frozen=True)
