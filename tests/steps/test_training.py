@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,22 +9,25 @@ from distilrec.core.snapshot import Snapshot
 from distilrec.io.progress import Progress
 from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore
+from distilrec.steps import training
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.training import train
 
 
-class _Diverging:
-    """Two good epochs, then a loss that is no number: stands for a training with a bad learning rate."""
+class _Epochs:
+    """Stands for a training of a few epochs."""
 
     epoch = 0
 
+    def __init__(self, number):
+        self.number = number
+
     def records(self):
-        while self.epoch < 2:
+        while self.epoch < self.number:
             self.epoch += 1
             yield BatchRecord(self.epoch, 9, 1, 1, 0.5)
             yield EpochRecord(self.epoch, 9, 0.1, Losses(0.5, 0.5), {"kept": 0.1, "removed": 0.1}, 0.0, True)
-        raise DivergedError(3, 1)
 
     def snapshot(self):
         return Snapshot(values={"epoch": self.epoch})
@@ -32,14 +36,35 @@ class _Diverging:
         self.epoch = saved.values["epoch"]
 
 
-def test_a_diverged_training_names_step_epoch_and_last_good_checkpoint(tmp_path):
+class _Diverging(_Epochs):
+    """Good epochs, then a loss that is no number, as with a bad learning rate."""
+
+    def records(self):
+        yield from super().records()
+        raise DivergedError(self.number + 1, 1)
+
+
+def _train(one, tmp_path):
     config = load_scene("scene: shop\ndata: {source: synthetic}\n")
     adapters = Adapters(LocalStore(tmp_path), Progress(tmp_path, "teach"), SimpleNamespace(), 0.0)
+    return train(one, "teach", "abc", config, "kept", adapters)
+
+
+def test_a_diverged_training_names_step_epoch_and_last_good_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)
     with pytest.raises(TrainingError) as caught:
-        train(_Diverging(), "teach", "abc", config, "kept", adapters)
+        _train(_Diverging(2), tmp_path)
     for words in ("teach", "epoch 3", "batch 1", "checkpoints/shop/teach-abc/000002.safetensors"):
         assert words in str(caught.value)
     assert (tmp_path / "checkpoints/shop/teach-abc/000002.safetensors").is_file()
+
+
+def test_checkpoints_too_dear_for_their_share_are_left_out_but_for_the_first_and_the_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 1e-9)
+    assert len(_train(_Epochs(5), tmp_path)) == 5
+    saved = sorted(path.name for path in (tmp_path / "checkpoints/shop/teach-abc").glob("*.json"))
+    assert saved == ["000001.json", "000005.json"]
+    assert len(_train(_Epochs(5), tmp_path)) == 5, "nothing is left to do"
 
 
 def test_content_follows_everything_a_result_depends_on():

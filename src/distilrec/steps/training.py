@@ -17,6 +17,8 @@ from distilrec.io.checkpoints import Checkpoints
 from distilrec.steps.adapters import Adapters
 
 History = list[dict[str, Any]]
+CHECKPOINT_SHARE = 0.025
+"""Of a training's time: one of a million items takes seconds to write, and its epochs may be short."""
 
 
 class Resumable(Protocol):
@@ -47,6 +49,7 @@ def train(
         history = found[1]
         adapters.progress.say("resumed", epoch=training.epoch)
     _require_one_epoch(training.epoch, step, adapters.processes)
+    saving = _Saving(checkpoints, adapters.processes)
     began = time.monotonic()
     try:
         for record in training.records():
@@ -55,14 +58,35 @@ def train(
                 continue
             history.append({**asdict(record), "seconds": round(time.monotonic() - began, 3)})
             began = time.monotonic()  # so a checkpoint counts to the epoch after it
-            if adapters.processes.rank == 0:
-                checkpoints.save(training.epoch, training.snapshot(), history)
+            saving.if_due(training, history)
             adapters.progress.say("epoch", **_headline(record, deciding), seconds=history[-1]["seconds"])
     except DivergedError as error:
-        last = int(history[-1]["epoch"]) if history else 0
+        last = saving.epoch or (found[0].values["epoch"] if found else 0)
         kept = f"{checkpoints.prefix}/{last:06d}.safetensors" if last else "none"
         raise TrainingError("DR-TRAIN-001", f"{step}: {error}; last good checkpoint: {kept}") from None
+    saving.at_end(training, history)
     return history
+
+
+class _Saving:
+    """Checkpoints at the first and the last epoch and, between them, as often as their share of the time allows."""
+
+    def __init__(self, checkpoints: Checkpoints, processes: Processes) -> None:
+        self.checkpoints, self.is_first = checkpoints, processes.rank == 0
+        self.epoch = 0
+        self._due = 0.0
+
+    def if_due(self, training: Resumable, history: History) -> None:
+        began = time.monotonic()
+        if not self.is_first or began < self._due:
+            return
+        self.checkpoints.save(training.epoch, training.snapshot(), history)
+        self.epoch = training.epoch
+        self._due = time.monotonic() + (time.monotonic() - began) / CHECKPOINT_SHARE
+
+    def at_end(self, training: Resumable, history: History) -> None:
+        if self.is_first and history and self.epoch != history[-1]["epoch"] and self.epoch:
+            self.checkpoints.save(training.epoch, training.snapshot(), history)
 
 
 def _require_one_epoch(epoch: int, step: str, processes: Processes) -> None:
