@@ -20,6 +20,7 @@ LIBRARIES = ("hopwise", "recbole")
 PEER_EPOCHS = 10
 OUR_EPOCHS_A_TURN = 3
 SEEDS = 3
+RANKING_REPEATS = 15
 
 
 def _peer(library: str, model: str, is_tuned: bool = False) -> Peer:
@@ -91,6 +92,8 @@ def peer_quality(results: Results) -> None:
         curve = raw.setdefault(model, [])
         saved = ENVIRONMENTS / f"{library}-{model}.checkpoint"
         with _peer(library, model, is_tuned=True) as peer:
+            if not saved.is_file():
+                curve.clear()
             if curve:
                 assert peer.ask("resume", saved)["epoch"] == len(curve), f"{saved} is of another epoch"
             while len(curve) < PEER_EPOCHS:
@@ -179,7 +182,8 @@ def _ranked_in_turns(past: Sequences, targets: np.ndarray, is_quick: bool) -> di
         peers["rectools"] = stack.enter_context(Peer("rectools", HERE / "rectools_peer.py", threads=THREADS))
         for _ in range(1 if is_quick else 3):
             for name, peer in peers.items():
-                raw["seconds"]["ours"] += [_rank(scores, rows, items, targets)[0] for _ in range(5)]
+                repeats = [_rank(scores, rows, items, targets)[0] for _ in range(RANKING_REPEATS + 1)]
+                raw["seconds"]["ours"] += repeats[1:]  # the first warms up, theirs too
                 answer = peer.ask("rank", folder, "kept")
                 raw["seconds"].setdefault(name, []).extend(answer["seconds"])
                 raw["metrics"][name] = {"kept": answer["metrics"]}
