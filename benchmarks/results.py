@@ -1,6 +1,5 @@
 """results.json of a benchmark: figures with machine and versions, merged as they come, so that partial is valid."""
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,7 +79,3 @@ def compare(committed: dict[str, Any], now: dict[str, Any]) -> str:
         old, new = committed[name]["value"], now[name]["value"]
         lines.append(f"{name:<44}{old:>12.4g}{new:>12.4g}{new / old if old else float('nan'):>15.2f}")
     return "\n".join(lines)
-
-
-def load(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

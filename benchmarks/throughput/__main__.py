@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.results import THREADS, Results, compare, load
+from benchmarks.results import THREADS, Results, compare
+from distilrec.io.jsons import read_json
 
 HERE = Path(__file__).resolve().parent
 QUICK = ("epoch", "ranking_metrics", "checkpoint", "padding")
@@ -39,7 +40,7 @@ def main() -> None:
         for name in arguments.parts or QUICK:
             PARTS[name](results)
         print()
-        print(compare(load(HERE / "results.json")["figures"], results.figures()))
+        print(compare(read_json(HERE / "results.json")["figures"], results.figures()))
 
 
 def as_the_runner_does() -> None:

@@ -77,7 +77,7 @@ def _epochs_in_turns(sequences: Sequences, model: str, is_quick: bool, is_tuned:
             peer.ask("train", 1)  # warm-up
         for _ in range(1 if is_quick else 3):
             for library, peer in peers.items():
-                seconds["ours"] += [ours.epoch_seconds(own)[0] for _ in range(OUR_EPOCHS_A_TURN)]
+                seconds["ours"] += [ours.epoch_seconds(own) for _ in range(OUR_EPOCHS_A_TURN)]
                 seconds[library].append(peer.ask("train", 3 if is_quick else 6)["seconds"])
                 validations[library].append(peer.ask("validate")["seconds"])
                 print(f"{model}: ours {seconds['ours'][-1]:.2f} s, {library} {seconds[library][-1]:.1f} s", flush=True)

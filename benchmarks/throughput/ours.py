@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.peers import ROOT
-from distilrec.core.batching import cut_windows
 from distilrec.core.config import Columns, FileData, Loss, Prepare, SceneConfig, Teach
 from distilrec.core.cost import count_params
 from distilrec.core.events import Sequences
@@ -41,13 +40,12 @@ def ml100k(folder: Path) -> Sequences:
     return prepared(config, "")[0].sequences
 
 
-def fit(sequences: Sequences, config: Teach, seed: int, max_length: int = LENGTH, epochs: int = EPOCHS) -> Fit:
+def fit(sequences: Sequences, config: Teach, seed: int, epochs: int = EPOCHS) -> Fit:
     """Validation keeps seen items in the ranking, as RecBole does for sequential models."""
     generator = torch.Generator().manual_seed(seed)
-    model = TeacherShape.of(config, sequences.num_items, max_length).build()
+    model = TeacherShape.of(config, sequences.num_items, LENGTH).build()
     initialise(model, generator)
-    train = sequences.without_last(2)
-    data = TrainingData(train, cut_windows(train, max_length), sequences.target(2), "kept")
+    data = TrainingData.leave_one_out(sequences, LENGTH, "kept")
     limits = config.model_copy(update={"max_epochs": epochs, "patience": epochs})
     return Fit(model, data, limits, generator, Objective(Loss(), sequences.num_items))
 
@@ -61,13 +59,13 @@ def describe(sequences: Sequences, config: Teach) -> dict[str, int]:
     }
 
 
-def epoch_seconds(one: Fit) -> tuple[float, EpochRecord]:
+def epoch_seconds(one: Fit) -> float:
     """Seconds of the next epoch's training, validation not counted, as the peers' are taken."""
     began = time.perf_counter()
     trained = began
     for record in one.records():
         if isinstance(record, EpochRecord):
-            return trained - began, record
+            return trained - began
         trained = time.perf_counter()
     raise AssertionError("the last epoch is over")
 

@@ -3,6 +3,7 @@
 Shapes: B users, V items (no padding column), H events of all histories of a batch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,26 +63,29 @@ def remove_seen(scores_BV: Scores, targets_B: Ints, rows_H: Ints, items_H: Items
     return removed_BV
 
 
+GAINS: dict[str, Callable[[Ints], Floats]] = {
+    "hr": lambda ranks: np.ones(len(ranks)),
+    "ndcg": lambda ranks: 1.0 / np.log2(ranks + 1.0),
+    "mrr": lambda ranks: 1.0 / ranks,
+}
+"""Of a target at its rank, if that is within the cut-off; one relevant item each, so the ideal DCG is 1."""
+
+
 def per_user(ranks: Ints, metric: str, cutoff: int) -> Floats:
-    """`hr`, `ndcg` or `mrr` at a cut-off, one value per user; one relevant item each, so the ideal DCG is 1."""
-    hit = ranks <= cutoff
-    if metric == "hr":
-        return hit.astype(np.float64)
-    if metric == "ndcg":
-        return np.where(hit, 1.0 / np.log2(ranks + 1.0), 0.0)
-    if metric == "mrr":
-        return np.where(hit, 1.0 / ranks, 0.0)
-    raise ValueError(f"metric {metric!r} is none of hr, ndcg, mrr")
+    """`hr`, `ndcg` or `mrr` at a cut-off, one value per user."""
+    if metric not in GAINS:
+        raise ValueError(f"metric {metric!r} is none of hr, ndcg, mrr")
+    return np.where(ranks <= cutoff, GAINS[metric](ranks), 0.0)
 
 
 def means(ranks: Ints) -> dict[str, float]:
-    """Mean HR, NDCG and MRR at every cut-off, by names such as `ndcg@10`."""
-    gain_MU = np.stack([np.ones(len(ranks)), 1.0 / np.log2(ranks + 1.0), 1.0 / ranks])
+    """The mean of every metric at every cut-off, by names such as `ndcg@10`."""
+    gain_MU = np.stack([gain(ranks) for gain in GAINS.values()])
     hit_UK = (ranks[:, None] <= np.array(CUTOFFS)).astype(np.float64)
     mean_MK = gain_MU @ hit_UK / len(ranks)
     return {
         f"{metric}@{cutoff}": float(mean_MK[row, column])
-        for row, metric in enumerate(("hr", "ndcg", "mrr"))
+        for row, metric in enumerate(GAINS)
         for column, cutoff in enumerate(CUTOFFS)
     }
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distilrec.core.softmax import NextItemLoss, SoftTargets
+from distilrec.core.softmax import GradientInForward, NextItemLoss, SoftTargets, with_gradient
 
 CHUNK = 128
 
@@ -39,17 +39,11 @@ def sampled_loss(
     teacher_share: float = 0.0,
 ) -> NextItemLoss:
     """As `softmax_loss`, estimated. The teacher's items are candidates beside the negatives."""
-    if teacher is None:
-        assert teacher_share == 0.0, "a share for a teacher that is not there"
-        teacher = SoftTargets(targets_N.new_empty(len(targets_N), 0), states_ND.new_empty(len(targets_N), 0))
-    total, task, soft = _Chunked.apply(  # type: ignore[no-untyped-call]
-        states_ND, vectors_VD, targets_N, teacher.ids_NM, teacher.probability_NM, sampling, teacher_share
-    )
-    return NextItemLoss(total, float(task), float(soft))
+    return with_gradient(_Chunked, states_ND, vectors_VD, targets_N, teacher, teacher_share, sampling)
 
 
-class _Chunked(torch.autograd.Function):
-    """Each chunk's gradient is made in forward, so that its candidates' vectors need not be kept."""
+class _Chunked(GradientInForward):
+    """One chunk after the other, so that a chunk's candidates' vectors need not be kept."""
 
     @staticmethod
     def forward(
@@ -59,8 +53,8 @@ class _Chunked(torch.autograd.Function):
         targets_N: Tensor,
         ids_NM: Tensor,
         probability_NM: Tensor,
-        sampling: Sampling,
         share: float,
+        sampling: Sampling,
     ) -> tuple[Tensor, Tensor, Tensor]:
         num_positions, num_items = len(states_ND), len(vectors_VD)
         grad_states_ND = torch.empty_like(states_ND)
@@ -80,15 +74,8 @@ class _Chunked(torch.autograd.Function):
                 grad_states_ND[chunk], grad_rows = torch.autograd.grad(total, (state_CD, rows))
             grad_vectors_VD.index_add_(0, ids, grad_rows)
             sums += torch.stack([task, soft]).detach()
-        ctx.save_for_backward(grad_states_ND.div_(num_positions), grad_vectors_VD.div_(num_positions))
-        task, soft = sums / num_positions
-        ctx.mark_non_differentiable(task, soft)
-        return (1.0 - share) * task + share * soft, task, soft
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_states_ND, grad_vectors_VD = ctx.saved_tensors
-        return grads[0] * grad_states_ND, grads[0] * grad_vectors_VD, None, None, None, None, None
+        task_sum, soft_sum = sums
+        return GradientInForward.finished(ctx, grad_states_ND, grad_vectors_VD, task_sum, soft_sum, share)
 
 
 @dataclass(frozen=True)

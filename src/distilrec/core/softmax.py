@@ -55,20 +55,53 @@ def softmax_loss(
     teacher_share: float = 0.0,
 ) -> NextItemLoss:
     """The task and the soft-target loss, both a mean over the N positions, with one pass over the logits."""
+    return with_gradient(_MixedCrossEntropy, states_ND, vectors_VD, targets_N, teacher, teacher_share)
+
+
+def with_gradient(
+    function: type["GradientInForward"],
+    states_ND: Tensor,
+    vectors_VD: Tensor,
+    targets_N: Tensor,
+    teacher: SoftTargets | None,
+    teacher_share: float,
+    *more: object,
+) -> NextItemLoss:
+    """Apply a loss that makes its gradient in forward; `more` is what it takes beside."""
     if teacher is None:
         assert teacher_share == 0.0, "a share for a teacher that is not there"
-        teacher = SoftTargets(targets_N.new_empty(0, 0), states_ND.new_empty(0, 0))
-    total, task, soft = _MixedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states_ND, vectors_VD, targets_N, teacher.ids_NM, teacher.probability_NM, teacher_share
+        teacher = SoftTargets(targets_N.new_empty(len(targets_N), 0), states_ND.new_empty(len(targets_N), 0))
+    total, task, soft = function.apply(  # type: ignore[no-untyped-call]
+        states_ND, vectors_VD, targets_N, teacher.ids_NM, teacher.probability_NM, teacher_share, *more
     )
     return NextItemLoss(total, float(task), float(soft))
+
+
+class GradientInForward(torch.autograd.Function):
+    """Gradients for the first two inputs, states and vectors, are ready when the loss is."""
+
+    @staticmethod
+    def finished(
+        ctx: Any, grad_states_ND: Tensor, grad_vectors_VD: Tensor, task: Tensor, soft: Tensor, share: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """From sums over the positions to means."""
+        num_positions = len(grad_states_ND)
+        ctx.save_for_backward(grad_states_ND.div_(num_positions), grad_vectors_VD.div_(num_positions))
+        task, soft = task / num_positions, soft / num_positions
+        ctx.mark_non_differentiable(task, soft)
+        return (1.0 - share) * task + share * soft, task, soft
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        others = (None,) * (len(ctx.needs_input_grad) - len(ctx.saved_tensors))
+        return *(grads[0] * gradient for gradient in ctx.saved_tensors), *others
 
 
 def rows_of_chunk(num_items: int) -> int:
     return max(FEWEST_ROWS, CHUNK_ELEMENTS // num_items)
 
 
-class _MixedCrossEntropy(torch.autograd.Function):
+class _MixedCrossEntropy(GradientInForward):
     """Gradients for states_ND and vectors_VD, computed in forward; checked against torch's and finite differences.
 
     With p the student's softmax, s the share, q the teacher's M probabilities, r what they leave to the rest and
@@ -107,15 +140,7 @@ class _MixedCrossEntropy(torch.autograd.Function):
             p_CV.scatter_add_(1, targets_C1, p_CV.new_full(targets_C1.shape, share - 1.0))
             torch.mm(p_CV, vectors_VD, out=grad_states_ND[chunk])
             grad_vectors_VD.addmm_(p_CV.T, states_CD)
-        ctx.save_for_backward(grad_states_ND.div_(num_positions), grad_vectors_VD.div_(num_positions))
-        task, soft = task / num_positions, soft / num_positions
-        ctx.mark_non_differentiable(task, soft)
-        return (1.0 - share) * task + share * soft, task, soft
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_states_ND, grad_vectors_VD = ctx.saved_tensors
-        return grads[0] * grad_states_ND, grads[0] * grad_vectors_VD, None, None, None, None
+        return GradientInForward.finished(ctx, grad_states_ND, grad_vectors_VD, task, soft, share)
 
 
 def _mix_in_teacher_(p_CV: Tensor, ids_CM: Tensor, log_p_CM: Tensor, q_CM: Tensor, share: float) -> Tensor:
