@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distilrec.core.bert4rec import BERT4Rec
 from distilrec.core.cell import Student, derive
 from distilrec.core.config import Loss
 from distilrec.core.dropout import Dropout
@@ -12,7 +13,7 @@ from distilrec.core.genotype import edges_of
 from distilrec.core.nextitnet import NextItNet
 from distilrec.core.objective import Objective
 from distilrec.core.sasrec import SASRec
-from distilrec.core.sequence_model import initialise
+from distilrec.core.sequence_model import SequenceModel, initialise
 from distilrec.core.synthetic import markov_chain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,26 +37,28 @@ def objective(num_items: int = NUM_ITEMS, **knobs) -> Objective:
     return Objective(Loss(**knobs), num_items)
 
 
-def sasrec(dropout: float = 0.0, num_items: int = NUM_ITEMS, width: int = WIDTH, seed: int = 0) -> SASRec:
-    random = generator(seed)
-    model = SASRec(num_items, width, LENGTH, Dropout(dropout), num_blocks=2, num_heads=2)
-    initialise(model, random)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(10.0)  # far from linear, so that a leak would show
-        model.items.weight[-1] = 0.0
-    return model
-
-
-def student(choice: list[int], dropout: float = 0.0, seed: int = 0, num_cells: int = 2) -> Student:
-    random = generator(seed)
-    model = Student(NUM_ITEMS, Dropout(dropout), derive(choice, num_cells, 3, WIDTH, LENGTH))
-    initialise(model, random)
+def far_from_linear(model: SequenceModel, seed: int) -> SequenceModel:
+    """So that a leak would show."""
+    initialise(model, generator(seed))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(10.0)
         model.items.weight[-1] = 0.0
     return model
+
+
+def sasrec(dropout: float = 0.0, num_items: int = NUM_ITEMS, width: int = WIDTH, seed: int = 0) -> SASRec:
+    return far_from_linear(SASRec(num_items, width, LENGTH, Dropout(dropout), num_blocks=2, num_heads=2), seed)
+
+
+def bert4rec(dropout: float = 0.0, seed: int = 0) -> BERT4Rec:
+    return far_from_linear(
+        BERT4Rec(NUM_ITEMS, WIDTH, LENGTH, Dropout(dropout), num_blocks=2, num_heads=2, inner=4), seed
+    )
+
+
+def student(choice: list[int], dropout: float = 0.0, seed: int = 0, num_cells: int = 2) -> Student:
+    return far_from_linear(Student(NUM_ITEMS, Dropout(dropout), derive(choice, num_cells, 3, WIDTH, LENGTH)), seed)
 
 
 def nextitnet(seed: int = 0) -> NextItNet:

@@ -27,7 +27,8 @@ from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Sequences
-from distilrec.core.fit import BatchRecord, Distiller, Fit, TrainingData
+from distilrec.core.fit import BatchRecord, Fit, TrainingData
+from distilrec.core.lessons import Distiller
 from distilrec.core.metrics import bootstrap_mean, per_user
 from distilrec.core.nextitnet import DilatedConv
 from distilrec.core.objective import Objective

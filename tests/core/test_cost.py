@@ -6,9 +6,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from distilrec.core.cell import Student, derive
+from distilrec.core.config import Teach
 from distilrec.core.cost import count_params, expected_cost, model_cost, operation_costs, relative_costs
 from distilrec.core.dropout import Dropout
 from distilrec.core.operations import OPERATIONS
+from distilrec.io.models import TeacherShape
 from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, nextitnet, sasrec, student
 
 
@@ -19,7 +21,7 @@ class _BatchedAttention(nn.Module):
         super().__init__()
         self.block = block
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, visible: None) -> torch.Tensor:
         block = self.block
         parts = block.query_key_value(x).unflatten(2, (3, block.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = parts.unbind(0)
@@ -50,7 +52,7 @@ def test_nextitnet_counts_what_torch_counts():
 
 def test_teacher_counts_what_torch_counts():
     model = sasrec()
-    for block in model.stack:
+    for block in model.layers:
         block._attend = _BatchedAttention(block).forward
     ids = torch.zeros(1, LENGTH, dtype=torch.int64)
     cost = model_cost(model)
@@ -77,3 +79,16 @@ def test_expected_cost_is_in_the_unit_interval_and_falls_when_the_dear_become_un
     expected_cost(logits.softmax(dim=1), relative).backward()
     assert (logits.grad[:, names.index("conv5")] > 0).all()
     assert (logits.grad[:, names.index("zero")] < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "millions"),
+    [
+        ({"model": "nextitnet", "width": 256, "num_blocks": 8, "dilations": (1, 4)}, 6.316),
+        ({"model": "bert4rec", "width": 128, "num_blocks": 8, "num_heads": 4}, 1.586),
+    ],
+)
+def test_teachers_have_the_size_of_the_release(knobs, millions):
+    """Parameters without embeddings, counted in the AdaRec code."""
+    teacher = TeacherShape.of(Teach(**knobs), NUM_ITEMS, LENGTH).build()
+    assert model_cost(teacher).encoder_params == pytest.approx(1e6 * millions, rel=0.001)

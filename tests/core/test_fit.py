@@ -11,7 +11,8 @@ from distilrec.core.cost import operation_costs, relative_costs
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
 from distilrec.core.evaluation import mean_ndcg10, rank_users
-from distilrec.core.fit import BatchRecord, Distiller, DivergedError, Fit, TrainingData
+from distilrec.core.fit import BatchRecord, DivergedError, Fit, TrainingData
+from distilrec.core.lessons import Distiller
 from distilrec.core.relaxation import entropies, most_likely, sample, temperature_at
 from distilrec.core.sasrec import SASRec
 from distilrec.core.search import ArchitectureSearch, split_windows

@@ -10,7 +10,7 @@ from distilrec.core.nextitnet import DilatedConv
 from distilrec.core.operations import OPERATIONS, taps
 from distilrec.core.sasrec import Block
 from distilrec.core.sequence_model import SequenceModel, initialise
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, nextitnet, sasrec, student
+from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, bert4rec, generator, nextitnet, sasrec, student
 
 CHANGED = 6
 
@@ -36,7 +36,7 @@ def _models() -> dict[str, SequenceModel]:
     initialise(supernet, generator())
     mixture = torch.full((NUM_EDGES, len(OPERATIONS)), 0.1)
     students = {f"student-{name}": student([i] * NUM_EDGES, dropout=0.3) for i, name in enumerate(OPERATIONS)}
-    teachers = {"sasrec": sasrec(dropout=0.3), "nextitnet": nextitnet()}
+    teachers = {"sasrec": sasrec(dropout=0.3), "nextitnet": nextitnet(), "bert4rec": bert4rec(dropout=0.3)}
     return {**teachers, "supernet": supernet.select([0] * NUM_EDGES, mixture), **students}
 
 
@@ -71,7 +71,7 @@ def test_padding_changes_no_score(name, ids):
 
 
 def test_attention_equals_torchs_own_with_the_weights_copied():
-    block = Block(WIDTH, num_heads=2, dropout=Dropout(0.0))
+    block = Block(WIDTH, num_heads=2, inner=4, dropout=Dropout(0.0))
     reference = nn.MultiheadAttention(WIDTH, num_heads=2, batch_first=True)
     with torch.no_grad():
         reference.in_proj_weight.copy_(block.query_key_value.weight)
@@ -81,7 +81,7 @@ def test_attention_equals_torchs_own_with_the_weights_copied():
     x = torch.randn(2, LENGTH, WIDTH, generator=generator())
     future = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
     expected, _ = reference(x, x, x, attn_mask=future, need_weights=False)
-    torch.testing.assert_close(block._attend(x), expected)
+    torch.testing.assert_close(block._attend(x, None), expected)
 
 
 @pytest.mark.parametrize("dilation", [1, 4, LENGTH])

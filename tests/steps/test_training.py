@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from distilrec.core.errors import TrainingError
-from distilrec.core.fit import BatchRecord, DivergedError, EpochRecord, Losses
+from distilrec.core.fit import BatchRecord, DivergedError, EpochRecord
+from distilrec.core.lessons import Losses
 from distilrec.core.snapshot import Snapshot
 from distilrec.io.progress import Progress
 from distilrec.io.scenes import load_scene

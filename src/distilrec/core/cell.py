@@ -9,6 +9,7 @@ Shapes: B sequences, L positions, D width, E edges, O operations.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from distilrec.core.dropout import Dropout
 from distilrec.core.genotype import Edge, Genotype, edges_of, prune
-from distilrec.core.operations import OPERATIONS
+from distilrec.core.operations import OPERATIONS, Operation
 from distilrec.core.sequence_model import Layers, SequenceModel
 
 
@@ -73,9 +74,9 @@ class Supernet(SequenceModel):
     def __init__(
         self, num_items: int, width: int, max_length: int, dropout: Dropout, num_cells: int, num_nodes: int
     ) -> None:
-        super().__init__(num_items, width, max_length, dropout)
+        super().__init__(num_items, width, max_length, dropout, max_length)
         self.num_nodes = num_nodes
-        self.cells = nn.ModuleList(SuperCell(width, num_nodes) for _ in range(num_cells))
+        self.layers = nn.ModuleList(SuperCell(width, num_nodes) for _ in range(num_cells))
         self._choice: Sequence[int] = ()
         self._mixture_EO: Tensor | None = None
 
@@ -85,15 +86,18 @@ class Supernet(SequenceModel):
         self._choice, self._mixture_EO = choice, mixture_EO
         return self
 
-    @property
-    def num_layers(self) -> int:
-        return len(self.cells)
+    def forward(self, ids_BL: Tensor) -> Layers:
+        drawn = [partial(cell, choice=self._choice, mixture_EO=self._mixture_EO) for cell in self.layers]
+        return self.run(self.embed(ids_BL), drawn)
 
-    def blocks(self, embedded_BLD: Tensor) -> Layers:
-        hidden = [embedded_BLD]
-        for cell in self.cells:
-            hidden.append(cell(hidden[-1], self._choice, self._mixture_EO))
-        return Layers(embedded_BLD, tuple(hidden[1:]), self.dropout(hidden[-1]))
+    def macs_per_position(self) -> int:
+        """Of the chosen path."""
+        built = [make(self.width) for make in OPERATIONS.values()]
+        return len(self.layers) * sum(built[index].macs_per_position() for index in self._choice)
+
+    def finish(self, hidden_BLD: Tensor) -> Tensor:
+        dropped_BLD: Tensor = self.dropout(hidden_BLD)
+        return dropped_BLD
 
 
 class StudentCell(Cell):
@@ -130,21 +134,18 @@ class Student(SequenceModel):
     """The derived student: the genotype's cells and nothing else."""
 
     def __init__(self, num_items: int, dropout: Dropout, genotype: Genotype) -> None:
-        super().__init__(num_items, genotype.width, genotype.max_length, dropout)
+        super().__init__(num_items, genotype.width, genotype.max_length, dropout, genotype.max_length)
         self.genotype = genotype
-        self.cells = nn.ModuleList(
+        self.layers = nn.ModuleList(
             StudentCell(genotype.width, genotype.num_nodes, genotype.edges) for _ in range(genotype.num_cells)
         )
 
-    @property
-    def num_layers(self) -> int:
-        return len(self.cells)
+    def macs_per_position(self) -> int:
+        return sum(module.macs_per_position() for module in self.modules() if isinstance(module, Operation))
 
-    def blocks(self, embedded_BLD: Tensor) -> Layers:
-        hidden = [embedded_BLD]
-        for cell in self.cells:
-            hidden.append(cell(hidden[-1]))
-        return Layers(embedded_BLD, tuple(hidden[1:]), self.dropout(hidden[-1]))
+    def finish(self, hidden_BLD: Tensor) -> Tensor:
+        dropped_BLD: Tensor = self.dropout(hidden_BLD)
+        return dropped_BLD
 
 
 def derive(choice: Sequence[int], num_cells: int, num_nodes: int, width: int, max_length: int) -> Genotype:

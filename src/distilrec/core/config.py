@@ -122,22 +122,33 @@ class Training(Closed):
     """Global norm (AdaRec code)."""
 
 
-class Teach(Training):
-    """SASRec (Kang & McAuley 2018) or NextItNet (Yuan et al. 2019)."""
+class Masked(Training):
+    """BERT4Rec's first stage: some items of each window are hidden, and filled in from both sides."""
 
-    model: Literal["sasrec", "nextitnet"] = "sasrec"
+    share: float = Field(0.4, gt=0, lt=1)
+    """Of the items that are to be guessed (AdaRec code: 0.4, on MovieLens 0.5)."""
+
+
+class Teach(Training):
+    """SASRec (Kang & McAuley 2018), NextItNet (Yuan et al. 2019) or BERT4Rec (Sun et al. 2019)."""
+
+    model: Literal["sasrec", "nextitnet", "bert4rec"] = "sasrec"
     width: int = Field(64, ge=4, le=4096)
     num_blocks: int = Field(4, ge=1, le=128)
-    """SASRec: attention blocks. NextItNet: groups, each with one residual block for every dilation."""
+    """Attention blocks. NextItNet: groups, each with one residual block for every dilation."""
     num_heads: int = Field(2, ge=1, le=64)
-    """SASRec only."""
+    """Not NextItNet."""
+    inner: int = Field(4, ge=1, le=16)
+    """Of the feed-forward layers, in widths (Kang & McAuley: 1). Not NextItNet."""
     dilations: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field((1, 4), min_length=1, max_length=16)
     """NextItNet only: of the first convolution of each residual block; the second has twice as much."""
     dropout: float = Field(0.2, ge=0, lt=1)
+    masked: Masked = Masked()
+    """BERT4Rec only. The keys above govern the fine-tuning that follows: causal, towards the next item."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "Teach":
-        if self.model == "sasrec" and self.width % self.num_heads:
+        if self.model != "nextitnet" and self.width % self.num_heads:
             raise ConfigError(
                 "DR-CONF-005", f"teach: width {self.width} is not a multiple of num_heads {self.num_heads}"
             )

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distilrec.core.cell import Student
-from distilrec.core.nextitnet import DilatedConv, NextItNet
-from distilrec.core.operations import OPERATIONS, Operation
-from distilrec.core.sasrec import SASRec
+from distilrec.core.operations import OPERATIONS
 from distilrec.core.sequence_model import SequenceModel
 
 
@@ -39,24 +36,13 @@ def count_params(module: nn.Module) -> int:
 
 
 def model_cost(model: SequenceModel) -> ModelCost:
-    """Raises TypeError for a model without a counter."""
-    embedding_params = count_params(model.items) + (count_params(model.positions) if model.positions else 0)
+    embedding_params = sum(count_params(module) for module in model.modules() if isinstance(module, nn.Embedding))
     return ModelCost(
         encoder_params=count_params(model) - embedding_params,
         embedding_params=embedding_params,
-        encoder_macs=model.max_length * _macs_per_position(model),
+        encoder_macs=model.max_length * model.macs_per_position(),
         scoring_macs=model.num_items * model.width,
     )
-
-
-def _macs_per_position(model: SequenceModel) -> int:
-    if isinstance(model, SASRec):
-        return len(model.stack) * (12 * model.width**2 + 2 * model.max_length * model.width)
-    if isinstance(model, NextItNet):
-        return sum(module.linear.weight.numel() for module in model.modules() if isinstance(module, DilatedConv))
-    if isinstance(model, Student):
-        return sum(module.macs_per_position() for module in model.modules() if isinstance(module, Operation))
-    raise TypeError(f"no counter of multiply-adds for {type(model).__name__}")
 
 
 @dataclass(frozen=True)

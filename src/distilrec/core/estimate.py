@@ -20,8 +20,10 @@ def predicted_seconds(config: SceneConfig, num_events: int, num_items: int) -> d
     sampled = search.num_cells * num_edges * 4 * search.width**2
     distilled = 3 * (sampled + search.width * scored)
     searched = (1 - search.architecture_share) * (distilled + 3 * 10 * sampled / search.architecture_every)
+    masked = config.teach.masked.max_epochs if config.teach.model == "bert4rec" else 0
+    teacher_epochs = config.teach.max_epochs + masked
     per_event = {
-        "teach": config.teach.max_epochs * 3 * (teacher_pass + config.teach.width * scored),
+        "teach": teacher_epochs * 3 * (teacher_pass + config.teach.width * scored),
         "search": asking + search.epochs * searched,
         "retrain": asking + retrain.max_epochs * distilled,
     }
@@ -35,4 +37,4 @@ def _teacher_pass(config: SceneConfig) -> int:
     teach = config.teach
     if teach.model == "nextitnet":
         return teach.num_blocks * len(teach.dilations) * 6 * teach.width**2
-    return teach.num_blocks * (12 * teach.width**2 + 2 * config.max_length * teach.width)
+    return teach.num_blocks * ((4 + 2 * teach.inner) * teach.width**2 + 2 * config.max_length * teach.width)

@@ -1,27 +1,26 @@
-"""The one loop that trains weights: the teacher's, and the student's with distillation.
+"""The one loop that trains weights. A lesson says towards what: the next item, a teacher, masked items.
 
 It yields a record per batch and per epoch; at an epoch's record `Fit.snapshot()` is all that a resume
 needs. The caller logs, saves, or stops listening.
 """
 
 from collections.abc import Generator, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from distilrec.core.batching import Batch, Windows, cut_windows, training_batches
-from distilrec.core.config import Distillation, Training
-from distilrec.core.distill import LayerDistillation
+from distilrec.core.config import Training
 from distilrec.core.evaluation import Ranks, Scorer, mean_ndcg10, rank_users
 from distilrec.core.events import Ints, Sequences
+from distilrec.core.lessons import Lesson, Losses, NextItem
 from distilrec.core.metrics import NotANumberError
 from distilrec.core.objective import Objective
 from distilrec.core.parallel import ALONE, Processes
-from distilrec.core.sequence_model import Layers, ModelScorer, SequenceModel
+from distilrec.core.sequence_model import SequenceModel
 from distilrec.core.snapshot import Snapshot
-from distilrec.core.teaching import TeacherSource
 
 
 class DivergedError(ArithmeticError):
@@ -32,17 +31,6 @@ class DivergedError(ArithmeticError):
         super().__init__(f"the loss is not a finite number in epoch {epoch}, {where}")
         self.epoch = epoch
         self.batch = batch
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Means over real positions; zero where the term is not used."""
-
-    total: float
-    task: float
-    soft: float = 0.0
-    embedding: float = 0.0
-    hidden: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,46 +79,13 @@ class TrainingData:
         train = sequences.without_last(2)
         return cls(train, cut_windows(train, max_length), sequences.target(2), deciding)
 
-    def validate(self, model: SequenceModel, epoch: int, processes: Processes) -> dict[str, float]:
+    def validate(self, scorer: Scorer, epoch: int, processes: Processes) -> dict[str, float]:
         """NDCG@10 by variant. Raises DivergedError if the last step of the epoch spoilt the weights."""
         try:
-            ranks = rank_in_parts(ModelScorer(model), self.train, self.valid_targets, processes)
+            ranks = rank_in_parts(scorer, self.train, self.valid_targets, processes)
         except NotANumberError:
             raise DivergedError(epoch, 0) from None
         return {variant: mean_ndcg10(ranks, variant) for variant in ("kept", "removed")}
-
-
-class Distiller:
-    """A frozen teacher, and the loss that carries it into a student."""
-
-    def __init__(self, teacher: TeacherSource, layers: LayerDistillation, config: Distillation) -> None:
-        self.teacher, self.layers, self.config = teacher, layers, config
-
-    def loss(
-        self, student: SequenceModel, batch: Batch, objective: Objective, processes: Processes = ALONE
-    ) -> tuple[Tensor, Losses]:
-        """(1 - share) * task + share * (soft + embedding + hidden)."""
-        taught = self.teacher.of(batch)
-        got: Layers = student(batch.inputs_BL)
-        next_item = objective(
-            batch.take(got.state_BLD),
-            student.item_vectors(),
-            batch.take(batch.targets_BL),
-            taught.soft,
-            self.config.share,
-        )
-        layers = self.layers(got, taught, batch, processes)
-        hints = self.config.embedding_weight * layers.embedding + self.config.hidden_weight * layers.hidden
-        total = next_item.total + self.config.share * hints
-        parts = (layers.embedding.item(), layers.hidden.item())
-        return total, Losses(total.item(), next_item.task, next_item.soft, *parts)
-
-
-def task_loss(model: SequenceModel, batch: Batch, objective: Objective) -> tuple[Tensor, Losses]:
-    """The objective alone, a mean over real positions."""
-    states_ND = batch.take(model(batch.inputs_BL).state_BLD)
-    next_item = objective(states_ND, model.item_vectors(), batch.take(batch.targets_BL))
-    return next_item.total, Losses(next_item.total.item(), next_item.task)
 
 
 def seed_epoch(generator: torch.Generator, model: SequenceModel, objective: Objective, processes: Processes) -> None:
@@ -142,7 +97,7 @@ def seed_epoch(generator: torch.Generator, model: SequenceModel, objective: Obje
 
 
 class Fit:
-    """A training in progress. `distiller` is None for a teacher."""
+    """A training in progress."""
 
     def __init__(
         self,
@@ -151,13 +106,13 @@ class Fit:
         config: Training,
         generator: torch.Generator,
         objective: Objective,
-        distiller: Distiller | None = None,
+        lesson: Lesson | None = None,
         processes: Processes = ALONE,
     ) -> None:
         self.model, self.data, self.config = model, data, config
         self.generator, self.objective = generator, objective
-        self.distiller, self.processes = distiller, processes
-        self.trained = nn.ModuleList([model] if distiller is None else [model, distiller.layers])
+        self.lesson, self.processes = lesson or NextItem(), processes
+        self.trained = nn.ModuleList([model, *self.lesson.modules])
         self.optimiser = torch.optim.AdamW(
             self.trained.parameters(),
             lr=config.learning_rate,
@@ -179,7 +134,7 @@ class Fit:
         while self.epoch < self.config.max_epochs and self.epoch - self.best_epoch < self.config.patience:
             losses, padding = yield from self._one_epoch()
             self.epoch += 1
-            valid = self.data.validate(self.model, self.epoch, self.processes)
+            valid = self.data.validate(self.lesson.scorer(self.model), self.epoch, self.processes)
             is_best = valid[self.data.deciding] > self.best
             if is_best:
                 self.best, self.best_epoch = valid[self.data.deciding], self.epoch
@@ -200,19 +155,16 @@ class Fit:
             if not np.isfinite(seen[-1].total):
                 raise DivergedError(self.epoch + 1, len(seen))
             yield BatchRecord(self.epoch + 1, self.config.max_epochs, len(seen), num_batches, seen[-1].total)
-        return mean_losses(seen), padding_share(num_tokens, self.data.windows, self.processes)
+        return Losses.mean(seen), padding_share(num_tokens, self.data.windows, self.processes)
 
     def _batches(self) -> Iterator[Batch]:
         data = self.data
         return training_batches(data.train, data.windows, self.config.batch_size, self.generator, self.processes)
 
     def _step(self, batch: Batch) -> Losses:
-        if self.distiller:
-            total, losses = self.distiller.loss(self.model, batch, self.objective, self.processes)
-        else:
-            total, losses = task_loss(self.model, batch, self.objective)
+        total, losses = self.lesson.loss(self.model, batch, self.objective)
         descend(total * batch.share, self.trained, self.optimiser, self.config.gradient_clip, self.processes)
-        return over_processes(losses, batch, self.processes)
+        return losses.over_processes(batch, self.processes)
 
     def _set_learning_rate(self, epochs_done: float) -> None:
         """A linear warm-up over the first epoch, then half a cosine to zero at the last."""
@@ -249,13 +201,6 @@ def descend(
     optimiser.step()
 
 
-def over_processes(losses: Losses, batch: Batch, processes: Processes) -> Losses:
-    """The batch's losses, of all its positions wherever they are."""
-    if processes.count == 1:
-        return losses
-    return Losses(*processes.sum(torch.tensor(astuple(losses), dtype=torch.float64) * batch.share).tolist())
-
-
 def padding_share(num_tokens: int, windows: Windows, processes: Processes) -> float:
     """Of an epoch's tokens, those of all processes."""
     everywhere = processes.sum(torch.tensor(float(num_tokens), dtype=torch.float64))
@@ -272,8 +217,3 @@ def rank_in_parts(scorer: Scorer, past: Sequences, targets: Ints, processes: Pro
     everyone[:, mine] = torch.from_numpy(np.stack([ranks.kept, ranks.removed]))
     kept, removed = processes.sum(everyone).numpy()
     return Ranks(kept, removed)
-
-
-def mean_losses(seen: list[Losses]) -> Losses:
-    rows = np.array([[loss.total, loss.task, loss.soft, loss.embedding, loss.hidden] for loss in seen])
-    return Losses(*(float(value) for value in rows.mean(axis=0)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distilrec.core.dropout import Dropout
 from distilrec.core.operations import taps
-from distilrec.core.sequence_model import Layers, SequenceModel
+from distilrec.core.sequence_model import SequenceModel
 
 KERNEL = 3
 
@@ -53,18 +53,15 @@ class NextItNet(SequenceModel):
         num_blocks: int,
         dilations: tuple[int, ...],
     ) -> None:
-        super().__init__(num_items, width, max_length, dropout, has_positions=False)
-        self.groups = nn.ModuleList(
+        super().__init__(num_items, width, max_length, dropout, num_positions=0)
+        self.layers = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width, dilation) for dilation in dilations)) for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(width)
 
-    @property
-    def num_layers(self) -> int:
-        return len(self.groups)
+    def macs_per_position(self) -> int:
+        return sum(module.linear.weight.numel() for module in self.modules() if isinstance(module, DilatedConv))
 
-    def blocks(self, embedded_BLD: Tensor) -> Layers:
-        hidden = [embedded_BLD]
-        for group in self.groups:
-            hidden.append(group(hidden[-1]))
-        return Layers(embedded_BLD, tuple(hidden[1:]), self.norm(hidden[-1]))
+    def finish(self, hidden_BLD: Tensor) -> Tensor:
+        normed_BLD: Tensor = self.norm(hidden_BLD)
+        return normed_BLD

@@ -21,17 +21,14 @@ from distilrec.core.cost import expected_cost
 from distilrec.core.events import Ints
 from distilrec.core.fit import (
     BatchRecord,
-    Distiller,
     DivergedError,
-    Losses,
     TrainingData,
     descend,
-    mean_losses,
-    over_processes,
     padding_share,
     seed_epoch,
 )
 from distilrec.core.genotype import edges_of
+from distilrec.core.lessons import Distiller, Losses
 from distilrec.core.objective import Objective
 from distilrec.core.operations import OPERATIONS
 from distilrec.core.parallel import ALONE, Processes
@@ -152,7 +149,7 @@ class ArchitectureSearch:
         drawn = sample(self.logits_EO.detach(), temperature, self.generator)
         total, losses = self._loss(self.supernet.select(drawn.choice), batch)
         descend(total * batch.share, self.trained, self.weight_optimiser, self.config.gradient_clip, self.processes)
-        return over_processes(losses, batch, self.processes)
+        return losses.over_processes(batch, self.processes)
 
     def architecture_step(self, batch: Batch, temperature: float) -> Losses:
         """Moves the architecture logits only: all operations, on the held-out users, cost included."""
@@ -165,10 +162,10 @@ class ArchitectureSearch:
         (self.logits_EO.grad,) = torch.autograd.grad(objective, [self.logits_EO])
         self.processes.sum_gradients([self.logits_EO])
         self.architecture_optimiser.step()
-        return over_processes(losses, batch, self.processes)
+        return losses.over_processes(batch, self.processes)
 
     def _loss(self, model: SequenceModel, batch: Batch) -> tuple[Tensor, Losses]:
-        return self.distiller.loss(model, batch, self.objective, self.processes)
+        return self.distiller.loss(model, batch, self.objective)
 
     def _architecture_is_due(self) -> bool:
         """Counted over the whole search, so that epochs of few batches have their turn too."""
@@ -198,10 +195,12 @@ class ArchitectureSearch:
             epoch=self.epoch,
             num_epochs=self.config.epochs,
             temperature=temperature,
-            losses=mean_losses(weights),
-            architecture_losses=mean_losses(architecture) if architecture else None,
+            losses=Losses.mean(weights),
+            architecture_losses=Losses.mean(architecture) if architecture else None,
             expected_cost=float(expected_cost(probability_EO, self.relative_costs_O)),
-            valid=self.data.validate(self.supernet.select(self.choice()), self.epoch, self.processes),
+            valid=self.data.validate(
+                self.distiller.scorer(self.supernet.select(self.choice())), self.epoch, self.processes
+            ),
             choice=self.choice(),
             probability_EO=probability_EO.tolist(),
             entropy_E=entropies(logits_EO).tolist(),

@@ -5,6 +5,7 @@ The padding id is V, the last row of the item embedding, which stays zero.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,41 +33,55 @@ class Layers:
 
 
 class SequenceModel(nn.Module, ABC):
-    """Embeddings shared between input and output; a subclass says what lies between, in `blocks`.
+    """Embeddings shared between input and output; a subclass puts its `layers` between, and may `finish` the last.
 
     Positions are counted from the beginning of the window, as in training, so a short history is scored
     the same whatever padding stands behind it.
     """
 
-    def __init__(
-        self, num_items: int, width: int, max_length: int, dropout: Dropout, has_positions: bool = True
-    ) -> None:
+    def __init__(self, num_items: int, width: int, max_length: int, dropout: Dropout, num_positions: int) -> None:
+        """Without positions, `num_positions` is 0."""
         super().__init__()
         self.num_items = num_items
         self.width = width
         self.max_length = max_length
         self.items = nn.Embedding(num_items + 1, width, padding_idx=num_items)
-        self.positions = nn.Embedding(max_length, width) if has_positions else None
+        self.positions = nn.Embedding(num_positions, width) if num_positions else None
         self.dropout = dropout
+        self.layers = nn.ModuleList()
 
     @abstractmethod
-    def blocks(self, embedded_BLD: Tensor) -> Layers:
-        """From embeddings to the layers and the state."""
+    def finish(self, hidden_BLD: Tensor) -> Tensor:
+        """From the last layer's output to the state."""
 
     @property
-    @abstractmethod
     def num_layers(self) -> int:
-        """How many hidden layers `blocks` exposes."""
+        """How many hidden layers distillation sees."""
+        return len(self.layers)
+
+    @abstractmethod
+    def macs_per_position(self) -> int:
+        """Multiply-adds between embedding and state, for one position of a sequence of the model's length."""
 
     def embed(self, ids_BL: Tensor) -> Tensor:
-        embedded_BLD: Tensor = self.items(ids_BL)
+        return self.placed(self.items(ids_BL))
+
+    def placed(self, items_BLD: Tensor) -> Tensor:
+        """With the positions added."""
         if self.positions is not None:
-            embedded_BLD = embedded_BLD + self.positions.weight[: ids_BL.shape[1]]
-        dropped_BLD: Tensor = self.dropout(embedded_BLD)
+            items_BLD = items_BLD + self.positions.weight[: items_BLD.shape[1]]
+        dropped_BLD: Tensor = self.dropout(items_BLD)
         return dropped_BLD
 
     def forward(self, ids_BL: Tensor) -> Layers:
-        return self.blocks(self.embed(ids_BL))
+        return self.run(self.embed(ids_BL), self.layers)
+
+    def run(self, embedded_BLD: Tensor, layers: Iterable[Callable[[Tensor], Tensor]]) -> Layers:
+        """One layer after the other."""
+        hidden = [embedded_BLD]
+        for layer in layers:
+            hidden.append(layer(hidden[-1]))
+        return Layers(embedded_BLD, tuple(hidden[1:]), self.finish(hidden[-1]))
 
     def item_vectors(self) -> Tensor:
         """Shape (V, D)."""

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from distilrec.core.bert4rec import BERT4Rec
 from distilrec.core.cell import Student
 from distilrec.core.config import Retrain, Teach
 from distilrec.core.dropout import Dropout
@@ -30,6 +31,7 @@ class TeacherShape:
     width: int
     num_blocks: int
     num_heads: int
+    inner: int
     dilations: tuple[int, ...]
     dropout: float
 
@@ -42,6 +44,7 @@ class TeacherShape:
             config.width,
             config.num_blocks,
             config.num_heads,
+            config.inner,
             config.dilations,
             config.dropout,
         )
@@ -50,7 +53,8 @@ class TeacherShape:
         """Raises KeyError for a model that this version does not have."""
         shared = (self.num_items, self.width, self.max_length, Dropout(self.dropout), self.num_blocks)
         makers: dict[str, Callable[[], SequenceModel]] = {
-            "sasrec": lambda: SASRec(*shared, self.num_heads),
+            "sasrec": lambda: SASRec(*shared, self.num_heads, self.inner),
+            "bert4rec": lambda: BERT4Rec(*shared, self.num_heads, self.inner),
             "nextitnet": lambda: NextItNet(*shared, tuple(self.dilations)),
         }
         return makers[self.model]()

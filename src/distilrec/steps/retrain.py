@@ -6,8 +6,9 @@ from typing import Any
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.distill import LayerDistillation
-from distilrec.core.fit import Distiller, Fit, TrainingData
+from distilrec.core.fit import Fit, TrainingData
 from distilrec.core.genotype import Genotype
+from distilrec.core.lessons import Distiller
 from distilrec.core.objective import Objective
 from distilrec.core.sequence_model import initialise
 from distilrec.io.export import check_export, export_onnx
@@ -34,7 +35,7 @@ def retrain(
     student.load_state_dict(load_weights(genotype))
     distillation = config.retrain.distillation
     layers = LayerDistillation(
-        student.width, teacher_model.width, len(student.cells), teacher_model.num_layers, distillation.layer_temperature
+        student.width, teacher_model.width, student.num_layers, teacher_model.num_layers, distillation.layer_temperature
     )
     initialise(layers, generator)
     inputs = (data.content, str(teacher_manifest["content"]), str(genotype_manifest["content"]))
@@ -47,7 +48,7 @@ def retrain(
         config.retrain,
         generator,
         Objective(config.loss, student.num_items),
-        Distiller(source, layers, distillation),
+        Distiller(source, layers, distillation, adapters.processes),
         adapters.processes,
     )
     history = train(training, "retrain", content, config, data.deciding, adapters)

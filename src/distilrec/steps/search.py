@@ -8,8 +8,9 @@ from distilrec.core.config import SceneConfig
 from distilrec.core.cost import operation_costs, relative_costs
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
-from distilrec.core.fit import Distiller, TrainingData
+from distilrec.core.fit import TrainingData
 from distilrec.core.genotype import edges_of
+from distilrec.core.lessons import Distiller
 from distilrec.core.objective import Objective
 from distilrec.core.search import ArchitectureSearch
 from distilrec.core.sequence_model import initialise
@@ -52,7 +53,7 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
     source = teacher_source(teacher_model, knobs.distillation, training_data, adapters)
     training = ArchitectureSearch(
         supernet,
-        Distiller(source, layers, knobs.distillation),
+        Distiller(source, layers, knobs.distillation, adapters.processes),
         training_data,
         knobs,
         relative_costs(costs),

@@ -5,38 +5,43 @@ from typing import Any
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.fit import Fit, TrainingData
+from distilrec.core.lessons import MaskedItems
 from distilrec.core.objective import Objective
 from distilrec.core.sequence_model import initialise
+from distilrec.io.jsons import write_json
 from distilrec.io.models import TeacherShape, save_teacher
 from distilrec.io.store import whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset
-from distilrec.steps.training import about_training, seeded, train
+from distilrec.steps.training import History, about_training, seeded, train
 
 
 def teach(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
-    """The next-item loss, early stopping on validation NDCG@10. Returns the manifest."""
+    """The next-item loss, early stopping on validation NDCG@10; BERT4Rec fills masked items in before. Returns the
+    manifest."""
     data = open_dataset(dataset)
     generator = seeded(config, "teach")
     shape = TeacherShape.of(config.teach, data.sequences.num_items, config.max_length)
     model = shape.build()
     initialise(model, generator)
-    training = Fit(
-        model,
-        TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding),
-        config.teach,
-        generator,
-        Objective(config.loss, data.sequences.num_items),
-        processes=adapters.processes,
-    )
+    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
+    objective = Objective(config.loss, data.sequences.num_items)
     content = content_of("teach", config, data.content, *adapters.processes.content)
+    masked_history: History = []
+    if config.teach.model == "bert4rec":
+        knobs = config.teach.masked
+        lesson = MaskedItems(knobs.share)
+        masked = Fit(model, training_data, knobs, generator, objective, lesson, adapters.processes)
+        masked_history = train(masked, "teach", f"{content}-masked", config, data.deciding, adapters)
+        model.load_state_dict(masked.best_weights)
+    training = Fit(model, training_data, config.teach, generator, objective, processes=adapters.processes)
     history = train(training, "teach", content, config, data.deciding, adapters)
     if adapters.processes.rank:
         return {}
     with whole_folder(out) as folder:
         save_teacher(folder.path, shape, training.best_weights, history)
-        folder.manifest.update(
-            adapters.stamp("teach", content, best_epoch=training.best_epoch, **about_training(history))
-        )
+        write_json(folder.path / "masked.json", masked_history)
+        about = about_training(masked_history + history)
+        folder.manifest.update(adapters.stamp("teach", content, best_epoch=training.best_epoch, **about))
     return folder.manifest
