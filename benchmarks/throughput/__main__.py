@@ -6,13 +6,11 @@ python -m benchmarks.throughput --quick    small versions in a temporary folder,
 
 """
 
-import argparse
-import os
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.results import THREADS, Results, compare
+from benchmarks.command import as_the_runner_does, parser_of, run_parts
+from benchmarks.results import Results, compare
 from distilrec.io.jsons import read_json
 
 HERE = Path(__file__).resolve().parent
@@ -22,18 +20,11 @@ QUICK = ("epoch", "ranking_metrics", "checkpoint", "padding")
 def main() -> None:
     from benchmarks.throughput.parts import PARTS
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="by default all that are missing")
+    parser = parser_of(PARTS, __doc__)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     if not arguments.quick:
-        results = Results(HERE, "throughput")
-        for name in arguments.parts or [part for part in PARTS if part not in results.done]:
-            if name in results.done:
-                results.done.remove(name)
-                results.raw.pop(name, None)
-            PARTS[name](results)
-            results.keep("done", [*results.done, name])
+        run_parts(HERE, PARTS, arguments.parts)
         return
     with tempfile.TemporaryDirectory() as folder:
         results = Results(Path(folder), "throughput", is_quick=True)
@@ -43,16 +34,6 @@ def main() -> None:
         print(compare(read_json(HERE / "results.json")["figures"], results.figures()))
 
 
-def as_the_runner_does() -> None:
-    """The allocator's settings and the threads are the environment's, and are read at the start of a process."""
-    from distilrec.runner import ALLOCATOR
-
-    wanted = {**ALLOCATOR, "OMP_NUM_THREADS": str(THREADS)}
-    if any(os.environ.get(name) != value for name, value in wanted.items()):
-        os.environ.update(wanted)
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:]])
-
-
 if __name__ == "__main__":
-    as_the_runner_does()
+    as_the_runner_does("throughput")
     main()

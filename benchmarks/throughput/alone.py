@@ -21,18 +21,18 @@ from benchmarks.peers import ROOT
 from benchmarks.results import Results, median_ratio
 from benchmarks.throughput import ours
 from distilrec.core.batching import cut_windows, training_batches
-from distilrec.core.cell import Student, derive
+from distilrec.core.cell import Student
 from distilrec.core.config import Distillation, Loss, Training
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Sequences
 from distilrec.core.fit import BatchRecord, Fit, TrainingData
+from distilrec.core.genotype import Genotype, edges_of
 from distilrec.core.lessons import Distiller
 from distilrec.core.metrics import bootstrap_mean, per_user
 from distilrec.core.nextitnet import DilatedConv
 from distilrec.core.objective import Objective
-from distilrec.core.operations import OPERATIONS
 from distilrec.core.sequence_model import ModelScorer, initialise
 from distilrec.core.softmax import NextItemLoss
 from distilrec.core.teaching import LiveTeacher, StoredTeacher, TeacherArrays, TeacherSource
@@ -308,10 +308,10 @@ def teacher_outputs(results: Results) -> None:
 
 def _student_fit(sequences: Sequences, length: int, source: TeacherSource, data: TrainingData) -> Iterator[Any]:
     generator = torch.Generator().manual_seed(0)
-    names = list(OPERATIONS)
-    genotype = derive([names.index("conv3")] * 6, 4, 3, 32, length)
+    cell = dict.fromkeys(edges_of(3), "conv3")
+    genotype = Genotype((cell,) * 4, 3, 32, length)
     student = Student(sequences.num_items, Dropout(0.1), genotype)
-    layers = LayerDistillation(32, source.model.width, 4, source.model.num_layers, 10.0)
+    layers = LayerDistillation(32, source.model.width, 4, source.model.num_layers, Distillation())
     initialise(student, generator)
     initialise(layers, generator)
     distiller = Distiller(source, layers, Distillation())

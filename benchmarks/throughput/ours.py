@@ -25,7 +25,7 @@ MODELS = {
     "nextitnet": Teach(model="nextitnet", width=WIDTH, num_blocks=5, learning_rate=4e-3, batch_size=32),
 }
 PEER_NAMES = {"sasrec": "SASRec", "nextitnet": "NextItNet"}
-EPOCHS = 12
+EPOCHS = 20
 
 
 def ml100k(folder: Path) -> Sequences:

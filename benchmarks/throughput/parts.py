@@ -1,11 +1,8 @@
 """Every part by name, in the order in which they are run: later ones may need the measurements of earlier ones."""
 
-from collections.abc import Callable
-
-from benchmarks.results import Results
+from benchmarks.command import Part
 from benchmarks.throughput import against_peers, alone
 
-Part = Callable[[Results], None]
 PARTS: dict[str, Part] = {
     "epoch": against_peers.epoch,
     "epoch_tuned": against_peers.epoch_tuned,
