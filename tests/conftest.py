@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from distilrec.core.bert4rec import BERT4Rec
-from distilrec.core.cell import Student, derive
+from distilrec.core.cell import OPERATION, CellSpace, Student
 from distilrec.core.config import Loss
 from distilrec.core.dropout import Dropout
 from distilrec.core.events import Sequences, to_sequences
@@ -57,8 +57,13 @@ def bert4rec(dropout: float = 0.0, seed: int = 0) -> BERT4Rec:
     )
 
 
+def space(num_cells: int = 2, **knobs) -> CellSpace:
+    return CellSpace(3, num_cells, WIDTH, LENGTH, **knobs)
+
+
 def student(choice: list[int], dropout: float = 0.0, seed: int = 0, num_cells: int = 2) -> Student:
-    return far_from_linear(Student(NUM_ITEMS, Dropout(dropout), derive(choice, num_cells, 3, WIDTH, LENGTH)), seed)
+    genotype = space(num_cells).derive({OPERATION: tuple(choice)})
+    return far_from_linear(Student(NUM_ITEMS, Dropout(dropout), genotype), seed)
 
 
 def nextitnet(seed: int = 0) -> NextItNet:

@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from kfp import compiler
@@ -60,9 +60,34 @@ def settings_page() -> str:
 
 def performance_page() -> str:
     """The hand-written page with its tables made from the committed measurements."""
-    folder = ROOT / "benchmarks" / "throughput"
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    profile = json.loads((folder / "measurements.json").read_text(encoding="utf-8")).get("profile", {})
+    profile = _measurements("throughput").get("profile", {})
+    shares = [
+        f"| {model} | " + ", ".join(f"`{name}` {share:.0%}" for name, share in each.items()) + " |"
+        for model, each in profile.items()
+    ]
+    profiled = ["| model | share of the time |", "| --- | --- |", *shares]
+    return _page("performance.md", {"figures": _figures("throughput"), "profile": profiled})
+
+
+def adarec_page() -> str:
+    rows = [
+        f"| {name} | {one['relative_bias']:.3f} ± {one['bias_standard_error']:.3f} | {one['relative_deviation']:.2f} |"
+        for name, one in _measurements("adarec").get("estimators", {}).items()
+    ]
+    estimators = ["| estimator | bias | deviation |", "| --- | ---: | ---: |", *rows]
+    return _page("adarec.md", {"figures": _figures("adarec"), "estimators": estimators})
+
+
+def _measurements(benchmark: str) -> dict[str, Any]:
+    path = ROOT / "benchmarks" / benchmark / "measurements.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _figures(benchmark: str) -> list[str]:
+    path = ROOT / "benchmarks" / benchmark / "results.json"
+    if not path.is_file():
+        return ["Nothing is measured yet."]
+    results = json.loads(path.read_text(encoding="utf-8"))
     rows = ["| figure | value | 95 % interval | |", "| --- | ---: | --- | --- |"]
     for name, figure in results["figures"].items():
         interval = " to ".join(f"{end:.4g}" for end in figure.get("interval", []))
@@ -72,12 +97,11 @@ def performance_page() -> str:
         f"\n{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_gb']:.0f} GB; "
         f"torch {versions['torch']}, Python {versions['python']}; {results['date']}."
     )
-    shares = [
-        f"| {model} | " + ", ".join(f"`{name}` {share:.0%}" for name, share in each.items()) + " |"
-        for model, each in profile.items()
-    ]
-    tables = {"figures": rows, "profile": ["| model | share of the time |", "| --- | --- |", *shares]}
-    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    return rows
+
+
+def _page(page_name: str, tables: dict[str, list[str]]) -> str:
+    page = (ROOT / "docs" / page_name).read_text(encoding="utf-8")
     for name, lines in tables.items():
         block = f"<!-- {name} -->\n" + "\n".join(lines) + f"\n<!-- end of {name} -->"
         page = re.sub(f"<!-- {name} -->.*?<!-- end of {name} -->", lambda _, text=block: text, page, flags=re.DOTALL)
@@ -122,6 +146,7 @@ def main() -> None:
     (ROOT / "docs" / "errors.md").write_text(errors_page(), encoding="utf-8")
     (ROOT / "docs" / "settings.md").write_text(settings_page(), encoding="utf-8")
     (ROOT / "docs" / "performance.md").write_text(performance_page(), encoding="utf-8")
+    (ROOT / "docs" / "adarec.md").write_text(adarec_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -49,3 +49,27 @@ def test_the_scenes_that_come_along_are_valid(scene):
     from distilrec.io.scenes import load_scene
 
     assert load_scene(str(scene)).scene == scene.stem
+
+
+def _blocks(kind: str) -> list:
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    pattern = re.compile(rf"^```{kind}\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+    found = [(page, text) for page in pages for text in pattern.findall(page.read_text(encoding="utf-8"))]
+    return [pytest.param(text, id=f"{page.stem}-{index}") for index, (page, text) in enumerate(found)]
+
+
+@pytest.mark.parametrize("text", _blocks("yaml"))
+def test_settings_shown_in_the_docs_are_valid(text):
+    from distilrec.io.scenes import load_scene
+
+    missing = "" if text.startswith("scene:") else "scene: shop\ndata: {source: synthetic}\n"
+    assert load_scene(missing + text).scene
+
+
+@pytest.mark.parametrize("text", _blocks(""))
+def test_commands_shown_in_the_docs_are_understood(text, tmp_path):
+    commands = [line for line in text.splitlines() if line.startswith("distilrec ")]
+    for command in commands:
+        words = [DISTILREC, *shlex.split(command)[1:], "--help"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr

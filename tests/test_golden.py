@@ -2,8 +2,23 @@
 
 import pytest
 
-from tests.regenerate import ROOT, compiled, errors_page, golden_files, normalised, performance_page, settings_page
+from tests.regenerate import (
+    ROOT,
+    adarec_page,
+    compiled,
+    errors_page,
+    golden_files,
+    normalised,
+    performance_page,
+    settings_page,
+)
 
+PAGES = {
+    "errors.md": errors_page,
+    "settings.md": settings_page,
+    "performance.md": performance_page,
+    "adarec.md": adarec_page,
+}
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
@@ -14,8 +29,6 @@ def test_compiled_yaml(path, tmp_path):
     assert "pip install" not in text and "packages_to_install" not in text
 
 
-@pytest.mark.parametrize(
-    ("name", "make"), [("errors.md", errors_page), ("settings.md", settings_page), ("performance.md", performance_page)]
-)
+@pytest.mark.parametrize(("name", "make"), PAGES.items())
 def test_generated_pages(name, make):
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == make()

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.errors import DistilrecError, HeldError
+from distilrec.core.latency import LatencyTable
 from distilrec.core.parallel import ALONE, Processes
 from distilrec.io.jsons import write_json
 from distilrec.io.progress import Progress
@@ -33,6 +34,7 @@ RESULTS = ("section.html", "report.html", "summary.md", "summary.json")
 """The last one says that the scene is finished."""
 TRAININGS = ("teach", "search", "retrain")
 TERMINATED = 143
+Result = TypeVar("Result")
 _BEGAN = time.monotonic()
 
 
@@ -55,6 +57,13 @@ def search(scene: str, overrides: str, dataset: str, teacher: str, search: str) 
 
     paths = (Path(dataset), Path(teacher), Path(search))
     return _step("search", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
+
+
+def profile(scene: str, overrides: str, dataset: str, latency_table: str) -> LatencyTable:
+    from distilrec.steps.profile import profile as run
+
+    paths = (Path(dataset), Path(latency_table))
+    return _step("profile", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
 
 
 def derive(scene: str, overrides: str, search: str, genotype: str) -> dict[str, Any]:
@@ -129,9 +138,7 @@ def promote(
     return _step("promote", scene, overrides, act)
 
 
-def _step(
-    name: str, scene: str, overrides: str, action: Callable[[SceneConfig, Adapters], dict[str, Any]]
-) -> dict[str, Any]:
+def _step(name: str, scene: str, overrides: str, action: Callable[[SceneConfig, Adapters], Result]) -> Result:
     """Run one step; what is refused becomes one sentence, `error.json` and an exit code."""
     folder = _run_folder()
     store_folder = Path(os.environ.get("DISTILREC_STORE", "runs/store")).resolve()

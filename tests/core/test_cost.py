@@ -1,17 +1,20 @@
 """The analytic counter against torch's own, and the relaxed cost against the built student."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from distilrec.core.cell import Student, derive
+from distilrec.core.cell import DEPTH, OPERATION, Student
 from distilrec.core.config import Teach
-from distilrec.core.cost import count_params, expected_cost, model_cost, operation_costs, relative_costs
+from distilrec.core.cost import MACS, PARAMS, CellCosts, count_params, model_cost
+from distilrec.core.decisions import Choice, draw, probabilities
 from distilrec.core.dropout import Dropout
+from distilrec.core.latency import LatencyTable, Place, fit_table
 from distilrec.core.operations import OPERATIONS
 from distilrec.io.models import TeacherShape
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, nextitnet, sasrec, student
+from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, nextitnet, sasrec, space, student
 
 
 class _BatchedAttention(nn.Module):
@@ -61,24 +64,61 @@ def test_teacher_counts_what_torch_counts():
     assert cost.encoder_params + cost.embedding_params == count_params(model)
 
 
-def test_operation_costs_add_up_to_the_derived_student():
-    choice = [0, 3, 4, 6, 8, 2]
-    built = Student(NUM_ITEMS, Dropout(0.0), derive(choice, 3, 3, WIDTH, LENGTH))
-    costs = list(operation_costs(WIDTH, LENGTH).values())
-    assert model_cost(built).encoder_macs == 3 * sum(costs[index].macs for index in choice)
+@pytest.mark.parametrize("knobs", [{}, {"is_shared": False}, {"is_shared": False, "is_depth_searched": True}])
+def test_predicted_costs_are_those_of_the_derived_student(knobs):
+    searched = space(3, **knobs)
+    costs = CellCosts.of_space(searched)
+    rows, _ = searched.decisions()[OPERATION]
+    choice: Choice = {OPERATION: tuple([0, 3, 4, 6, 8, 2, 1, 5, 7][row % 9] for row in range(rows))}
+    if searched.is_depth_searched:
+        choice[DEPTH] = (1,)
+    built = model_cost(Student(NUM_ITEMS, Dropout(0.0), searched.derive(choice)))
+    assert costs.of(choice) == {PARAMS: built.encoder_params, MACS: built.encoder_macs}
 
 
-def test_expected_cost_is_in_the_unit_interval_and_falls_when_the_dear_become_unlikely():
-    relative = relative_costs(operation_costs(WIDTH, LENGTH))
-    names = list(OPERATIONS)
-    dearest = torch.zeros(NUM_EDGES, len(names)).index_fill_(1, torch.tensor(names.index("conv5")), 1.0)
-    free = torch.zeros(NUM_EDGES, len(names)).index_fill_(1, torch.tensor(names.index("identity")), 1.0)
-    assert expected_cost(dearest, relative).item() == pytest.approx(1.0)
-    assert expected_cost(free, relative).item() == 0.0
+def test_expected_cost_is_the_mean_over_draws():
+    searched = space(3, is_shared=False, is_depth_searched=True)
+    random = generator(5)
+    logits = {name: torch.randn(shape, generator=random) for name, shape in searched.decisions().items()}
+    costs = CellCosts.of_space(searched)
+    expected = costs.expected(probabilities(logits))
+    drawn = [costs.of(draw(logits, 1.0, random).choice) for _ in range(600)]
+    for measure in (PARAMS, MACS):
+        mean = sum(one[measure] for one in drawn) / len(drawn)
+        assert mean == pytest.approx(float(expected[measure]), rel=0.05)
+
+
+def test_normalised_cost_is_in_the_unit_interval_and_falls_when_the_dear_become_unlikely():
+    costs, names = CellCosts.of_space(space(2)), list(OPERATIONS)
+
+    def certain(name: str) -> dict[str, torch.Tensor]:
+        chosen = torch.full((NUM_EDGES,), names.index(name))
+        return costs.expected({OPERATION: nn.functional.one_hot(chosen, len(names)).float()})
+
+    assert costs.normalised(certain("conv5"), (PARAMS, MACS)).item() == pytest.approx(1.0)
+    assert costs.normalised(certain("identity"), (MACS,)).item() == 0.0
     logits = torch.zeros(NUM_EDGES, len(names), requires_grad=True)
-    expected_cost(logits.softmax(dim=1), relative).backward()
+    costs.normalised(costs.expected(probabilities({OPERATION: logits})), (PARAMS, MACS)).backward()
     assert (logits.grad[:, names.index("conv5")] > 0).all()
     assert (logits.grad[:, names.index("zero")] < 0).all()
+
+
+def test_a_latency_table_is_fitted_back_from_what_it_predicts():
+    place = Place("a cpu", "a runtime", 1, WIDTH, LENGTH, NUM_ITEMS)
+    each = {name: 0.01 * (index + 1) for index, name in enumerate(OPERATIONS)} | {"zero": 0.0}
+    true = LatencyTable(place, rest_ms=0.2, cell_ms=0.05, operation_ms=each, error=0.0)
+    searched = space(4, is_shared=False)
+    rows, options = searched.decisions()[OPERATION]
+    drawn = torch.randint(options, (40, rows), generator=generator(6)).tolist()
+    cells = [searched.derive({OPERATION: tuple(row)}).cells[: 1 + index % 4] for index, row in enumerate(drawn)]
+    fitted = fit_table(place, list(OPERATIONS), cells, np.array([true.predict(one) for one in cells]), num_checked=5)
+    assert fitted.error < 1e-6
+    assert fitted.operation_ms == pytest.approx(true.operation_ms, abs=1e-6)
+    assert LatencyTable.from_json(fitted.to_json()) == fitted
+    assert place.differences(Place("a cpu", "a runtime", 2, WIDTH, 99, NUM_ITEMS)) == [
+        "threads 1, not 2",
+        f"max_length {LENGTH}, not 99",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ import torch
 from torch import nn
 
 from distilrec.core.cell import Supernet
+from distilrec.core.decisions import draw
 from distilrec.core.dropout import Dropout
 from distilrec.core.nextitnet import DilatedConv
 from distilrec.core.operations import OPERATIONS, taps
 from distilrec.core.sasrec import Block
 from distilrec.core.sequence_model import SequenceModel, initialise
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, bert4rec, generator, nextitnet, sasrec, student
+from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, bert4rec, generator, nextitnet, sasrec, space, student
 
 CHANGED = 6
 
@@ -32,12 +33,12 @@ def test_operations_are_causal_and_map_zero_to_zero(name, training):
 
 
 def _models() -> dict[str, SequenceModel]:
-    supernet = Supernet(NUM_ITEMS, WIDTH, LENGTH, Dropout(0.3), num_cells=2, num_nodes=3)
+    supernet = Supernet(NUM_ITEMS, Dropout(0.3), space(2, is_depth_searched=True))
     initialise(supernet, generator())
-    mixture = torch.full((NUM_EDGES, len(OPERATIONS)), 0.1)
+    logits = {name: torch.zeros(shape) for name, shape in supernet.space.decisions().items()}
     students = {f"student-{name}": student([i] * NUM_EDGES, dropout=0.3) for i, name in enumerate(OPERATIONS)}
     teachers = {"sasrec": sasrec(dropout=0.3), "nextitnet": nextitnet(), "bert4rec": bert4rec(dropout=0.3)}
-    return {**teachers, "supernet": supernet.select([0] * NUM_EDGES, mixture), **students}
+    return {**teachers, "supernet": supernet.select(draw(logits, 1.0, generator(3))), **students}
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -7,11 +7,12 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
 from distilrec.core.batching import Batch
+from distilrec.core.config import Distillation
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.sequence_model import Layers
 from distilrec.core.softmax import SoftTargets
 from distilrec.core.teaching import Taught
-from distilrec.core.transport import optimal_flow, reweighted, transport_loss
+from distilrec.core.transport import one_to_one, optimal_flow, reweighted, transport_loss
 from tests.conftest import generator
 
 
@@ -65,7 +66,7 @@ def test_the_gradient_is_the_flow_and_the_finite_difference():
 def test_distance_to_itself_is_zero():
     hidden = tuple(torch.randn(2, 5, 6, generator=generator(i)) for i in range(3))
     layers = Layers(hidden[0], hidden, hidden[-1])
-    distillation = LayerDistillation(6, 6, 3, 3, temperature=10.0).eval()
+    distillation = LayerDistillation(6, 6, 3, 3, Distillation()).eval()
     with torch.no_grad():
         for projection in (distillation.embedding, distillation.hidden):
             projection.weight.copy_(torch.eye(6))
@@ -81,7 +82,7 @@ def test_padding_does_not_enter_the_layer_losses():
     student = Layers(*_random_layers(4, 2, 1))
     teacher = Layers(*_random_layers(6, 3, 2))
     real = torch.tensor([[True, True, True, False], [True, False, False, False]])
-    distillation = LayerDistillation(4, 6, 2, 3, temperature=10.0).eval()
+    distillation = LayerDistillation(4, 6, 2, 3, Distillation()).eval()
     batch = _batch(real)
     before = distillation(student, _taught(teacher, batch), batch)
     for layers in (student, teacher):
@@ -123,3 +124,27 @@ def test_layer_weights_stay_a_distribution_at_any_temperature(moved, weights, te
 def test_a_cheap_layer_gets_more_weight():
     new = reweighted(np.array([0.1, 0.3, 0.6]), np.full(3, 1 / 3), temperature=10.0)
     assert new[0] > new[1] > new[2]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "taught_by"),
+    [("left", [0, 1, 2, 3]), ("right", [4, 5, 6, 7]), ("left-jump", [0, 2, 4, 6]), ("right-jump", [1, 3, 5, 7])],
+)
+def test_one_to_one_mappings_as_the_release_names_them(mapping, taught_by):
+    flow = one_to_one(mapping, 4, 8)
+    assert flow.argmax(axis=1).tolist() == taught_by
+    np.testing.assert_allclose(flow.sum(axis=1), 0.25)
+    assert one_to_one(mapping, 5, 2).sum() == pytest.approx(1.0), "more student than teacher layers"
+
+
+def test_layer_weights_follow_in_training_only_for_the_depth_drawn_and_only_if_adaptive():
+    costs = np.random.default_rng(0).random((2, 3))
+    for adaptive in ("adaptive", "uniform"):
+        layers = LayerDistillation(4, 6, 3, 3, Distillation(layer_weights=adaptive))
+        before = layers.student_weight_SS.clone()
+        layers.eval().flow(costs)
+        assert torch.equal(layers.student_weight_SS, before)
+        layers.train().flow(costs)
+        changed = (layers.student_weight_SS != before).any(dim=1).tolist()
+        assert changed == [False, adaptive == "adaptive", False]
+        torch.testing.assert_close(layers.student_weight_SS.sum(dim=1), torch.ones(3, dtype=torch.float64))

@@ -1,24 +1,85 @@
-"""The AdaRec search space: a supernet over one shared cell, and the student derived from it.
+"""The AdaRec search space: a supernet over cells, and the student derived from it.
 
     node_n  = sum over m < n of operation_{m,n}(relu(node_m))
     cell(x) = x + relu(norm(sum over n of softmax(a)_n * node_n))
 
-Architecture logits are shared by all cells, operation weights are not (AdaRec code; adarec.md section 2).
+The architecture is shared by all cells or each depth has its own; operation weights are never shared (AdaRec code;
+adarec.md section 2). With a searched depth the state after the drawn cell feeds the output (AdaBERT).
 
-Shapes: B sequences, L positions, D width, E edges, O operations.
+Shapes: B sequences, L positions, D width, E edges, R rows of logits, O operations, K depths.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distilrec.core.decisions import Choice, Draw, mix_drawn
 from distilrec.core.dropout import Dropout
-from distilrec.core.genotype import Edge, Genotype, edges_of, prune
-from distilrec.core.operations import OPERATIONS, Operation
+from distilrec.core.genotype import TABLES, Edge, Genotype, edges_of, prune, without_zeros
+from distilrec.core.genotype import Cell as Edges
+from distilrec.core.operations import Operation
 from distilrec.core.sequence_model import Layers, SequenceModel
+
+OPERATION, DEPTH = "operation", "depth"
+
+
+@dataclass(frozen=True)
+class CellSpace:
+    """What is to be decided.
+
+    Attributes:
+        max_depth: cells of the supernet.
+        is_shared: one architecture for all cells; otherwise one for each depth.
+        is_depth_searched: whether the number of cells is a decision too, from 1 to `max_depth`.
+        table: of operations, a key of TABLES.
+    """
+
+    num_nodes: int
+    max_depth: int
+    width: int
+    max_length: int
+    is_shared: bool = True
+    is_depth_searched: bool = False
+    table: str = "causal"
+
+    @property
+    def edges(self) -> list[Edge]:
+        return edges_of(self.num_nodes)
+
+    @property
+    def operations(self) -> list[str]:
+        return list(TABLES[self.table])
+
+    @property
+    def num_distinct(self) -> int:
+        """Cells with an architecture of their own."""
+        return 1 if self.is_shared else self.max_depth
+
+    def decisions(self) -> dict[str, tuple[int, int]]:
+        """Rows and options of each. The rows of "operation" are the edges of the first cell, of the second, ..."""
+        shapes = {OPERATION: (self.num_distinct * len(self.edges), len(self.operations))}
+        return shapes | ({DEPTH: (1, self.max_depth)} if self.is_depth_searched else {})
+
+    def depth_of(self, choice: Choice) -> int:
+        return choice[DEPTH][0] + 1 if DEPTH in choice else self.max_depth
+
+    def rows_of(self, cell: int) -> slice:
+        first = 0 if self.is_shared else cell * len(self.edges)
+        return slice(first, first + len(self.edges))
+
+    def derive(self, choice: Choice) -> Genotype:
+        """What carries nothing is dropped. As released, operations have biases: only zero edges are."""
+        names, cells = self.operations, []
+        for cell in range(self.depth_of(choice)):
+            taken = choice[OPERATION][self.rows_of(cell)]
+            picked = {edge: names[index] for edge, index in zip(self.edges, taken, strict=True)}
+            is_exact = self.table == "causal"
+            cells.append(prune(picked, self.num_nodes) if is_exact else without_zeros(picked))
+        return Genotype(tuple(cells), self.num_nodes, self.width, self.max_length, self.table)
 
 
 class Cell(nn.Module):
@@ -42,58 +103,78 @@ class Cell(nn.Module):
 class SuperCell(Cell):
     """Every operation on every edge."""
 
-    def __init__(self, width: int, num_nodes: int) -> None:
+    def __init__(self, width: int, num_nodes: int, table: str) -> None:
         super().__init__(width, num_nodes)
         self.edges = nn.ModuleList(
-            nn.ModuleList(make(width) for make in OPERATIONS.values()) for _ in edges_of(num_nodes)
+            nn.ModuleList(make(width) for make in TABLES[table].values()) for _ in edges_of(num_nodes)
         )
 
-    def forward(self, x_BLD: Tensor, choice: Sequence[int], mixture_EO: Tensor | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, choice_E: Sequence[int], mixture_EO: Tensor | None) -> Tensor:
         """With a mixture every operation is evaluated; without, only the chosen one of each edge."""
         nodes: dict[int, Tensor] = {}
         inputs = {0: F.relu(x_BLD)}
         for index, (source, target) in enumerate(edges_of(self.num_nodes)):
             if source not in inputs:
                 inputs[source] = F.relu(nodes[source])
-            operations = self.edges[index]
+            operations, chosen = self.edges[index], choice_E[index]
             assert isinstance(operations, nn.ModuleList)
-            if mixture_EO is None:
-                value = operations[choice[index]](inputs[source])
-            else:
-                value = sum(
-                    weight * op(inputs[source]) for weight, op in zip(mixture_EO[index], operations, strict=True)
-                )
+            value = operations[chosen](inputs[source])
+            if mixture_EO is not None:
+                value = _mixed(mixture_EO[index], chosen, value, operations, inputs[source])
             nodes[target] = nodes[target] + value if target in nodes else value
         return self.combine(x_BLD, nodes)
 
 
+def _mixed(mixture_O: Tensor, chosen: int, value: Tensor, operations: nn.ModuleList, input_BLD: Tensor) -> Tensor:
+    with torch.no_grad():
+        values = [value if index == chosen else op(input_BLD) for index, op in enumerate(operations)]
+    return mix_drawn(mixture_O, chosen, values)
+
+
 class Supernet(SequenceModel):
     """Cells over all operations. The architecture logits are not among its parameters: they have their own
-    optimiser, and are passed in as a choice or a mixture."""
+    optimiser, and are passed in as what was drawn from them."""
 
-    def __init__(
-        self, num_items: int, width: int, max_length: int, dropout: Dropout, num_cells: int, num_nodes: int
-    ) -> None:
-        super().__init__(num_items, width, max_length, dropout, max_length)
-        self.num_nodes = num_nodes
-        self.layers = nn.ModuleList(SuperCell(width, num_nodes) for _ in range(num_cells))
-        self._choice: Sequence[int] = ()
-        self._mixture_EO: Tensor | None = None
+    def __init__(self, num_items: int, dropout: Dropout, space: CellSpace) -> None:
+        super().__init__(num_items, space.width, space.max_length, dropout, space.max_length)
+        self.space = space
+        self.layers = nn.ModuleList(
+            SuperCell(space.width, space.num_nodes, space.table) for _ in range(space.max_depth)
+        )
+        self._draw = Draw({})
 
-    def select(self, choice: Sequence[int], mixture_EO: Tensor | None = None) -> "Supernet":
-        """What the next calls evaluate: the chosen operation of each edge, or, with a mixture, all of them."""
-        assert len(choice) == len(edges_of(self.num_nodes)), "one operation for each edge"
-        self._choice, self._mixture_EO = choice, mixture_EO
+    def select(self, draw: Draw) -> "Supernet":
+        """What the next calls evaluate: the drawn path, or, with a mixture, all options."""
+        assert {name: len(rows) for name, rows in draw.choice.items()} == {
+            name: rows for name, (rows, _) in self.space.decisions().items()
+        }, "an option for every row"
+        self._draw = draw
         return self
 
     def forward(self, ids_BL: Tensor) -> Layers:
-        drawn = [partial(cell, choice=self._choice, mixture_EO=self._mixture_EO) for cell in self.layers]
-        return self.run(self.embed(ids_BL), drawn)
+        choice, mixture = self._draw.choice, self._draw.mixture or {}
+        depth = self.space.depth_of(choice)
+        got = self.run(self.embed(ids_BL), [self._cell(index) for index in range(depth)])
+        if DEPTH not in mixture:
+            return got
+        states = [*got.hidden]
+        with torch.no_grad():
+            for index in range(depth, self.space.max_depth):
+                states.append(self._cell(index)(states[-1]))
+        mixed_BLD = mix_drawn(mixture[DEPTH][0], depth - 1, states)
+        return Layers(got.embedded_BLD, got.hidden, self.finish(mixed_BLD))
+
+    def _cell(self, index: int) -> partial[Tensor]:
+        rows, mixture = self.space.rows_of(index), self._draw.mixture
+        mixture_EO = mixture[OPERATION][rows] if mixture else None
+        return partial(self.layers[index], choice_E=self._draw.choice[OPERATION][rows], mixture_EO=mixture_EO)
 
     def macs_per_position(self) -> int:
         """Of the chosen path."""
-        built = [make(self.width) for make in OPERATIONS.values()]
-        return len(self.layers) * sum(built[index].macs_per_position() for index in self._choice)
+        choice = self._draw.choice
+        built = [make(self.width).macs_per_position() for make in TABLES[self.space.table].values()]
+        rows = [self.space.rows_of(index) for index in range(self.space.depth_of(choice))]
+        return sum(built[operation] for cell in rows for operation in choice[OPERATION][cell])
 
     def finish(self, hidden_BLD: Tensor) -> Tensor:
         dropped_BLD: Tensor = self.dropout(hidden_BLD)
@@ -103,14 +184,15 @@ class Supernet(SequenceModel):
 class StudentCell(Cell):
     """Only the edges of the genotype; module names are those of the supernet, so weights load by name."""
 
-    def __init__(self, width: int, num_nodes: int, edges: dict[Edge, str]) -> None:
+    def __init__(self, width: int, num_nodes: int, edges: Edges, table: str) -> None:
         super().__init__(width, num_nodes)
         order = edges_of(num_nodes)
-        names = list(OPERATIONS)
+        operations = TABLES[table]
+        names = list(operations)
         self.plan = sorted(edges, key=order.index)
         self.edges = nn.ModuleDict(
             {
-                str(order.index(edge)): nn.ModuleDict({str(names.index(name)): OPERATIONS[name](width)})
+                str(order.index(edge)): nn.ModuleDict({str(names.index(name)): operations[name](width)})
                 for edge, name in edges.items()
             }
         )
@@ -121,7 +203,7 @@ class StudentCell(Cell):
         inputs = {0: F.relu(x_BLD)}
         for source, target in self.plan:
             if source not in inputs:
-                inputs[source] = F.relu(nodes[source])
+                inputs[source] = F.relu(nodes[source]) if source in nodes else torch.zeros_like(x_BLD)
             index, name = self._operations[source, target]
             operations = self.edges[index]
             assert isinstance(operations, nn.ModuleDict)
@@ -137,7 +219,7 @@ class Student(SequenceModel):
         super().__init__(num_items, genotype.width, genotype.max_length, dropout, genotype.max_length)
         self.genotype = genotype
         self.layers = nn.ModuleList(
-            StudentCell(genotype.width, genotype.num_nodes, genotype.edges) for _ in range(genotype.num_cells)
+            StudentCell(genotype.width, genotype.num_nodes, cell, genotype.table) for cell in genotype.cells
         )
 
     def macs_per_position(self) -> int:
@@ -146,13 +228,6 @@ class Student(SequenceModel):
     def finish(self, hidden_BLD: Tensor) -> Tensor:
         dropped_BLD: Tensor = self.dropout(hidden_BLD)
         return dropped_BLD
-
-
-def derive(choice: Sequence[int], num_cells: int, num_nodes: int, width: int, max_length: int) -> Genotype:
-    """The genotype of one choice of operations, in the order of `edges_of`; what carries nothing is dropped."""
-    names = list(OPERATIONS)
-    picked = {edge: names[index] for edge, index in zip(edges_of(num_nodes), choice, strict=True)}
-    return Genotype(num_cells, num_nodes, width, max_length, prune(picked, num_nodes))
 
 
 def inherited(student: Student, supernet_weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -162,6 +162,11 @@ class Distillation(Closed):
     """gamma (AdaRec code)."""
     embedding_weight: float = Field(1.0, ge=0, le=1000)
     hidden_weight: float = Field(1.0, ge=0, le=1000)
+    layers: Literal["transport", "left", "right", "left-jump", "right-jump"] = "transport"
+    """Which teacher layer teaches which student layer: earth mover's distance over all pairs, or one to one: the
+    first ones, the last ones, or evenly spaced from the first (4 of 8: 0, 2, 4, 6) or to the last (1, 3, 5, 7)."""
+    layer_weights: Literal["adaptive", "uniform"] = "adaptive"
+    """Of the transport: a layer that is cheap to move gets more weight after each step, or all stay alike."""
     layer_temperature: float = Field(10.0, gt=0, le=1e6)
     """Of the cost attention over layers (AdaRec code: 10; BERT-EMD: 1 to 10)."""
     teacher: Literal["stored", "live"] = "stored"
@@ -170,11 +175,33 @@ class Distillation(Closed):
     """The teacher's most likely items at each position, kept with their probabilities; the rest is one outcome."""
 
 
+class Budget(Closed):
+    """What the student may cost at most; the search adapts its weight on cost to meet it. All that are set hold."""
+
+    encoder_macs: int | None = Field(None, ge=0)
+    """Multiply-adds of one full sequence, ids to last state; scoring the catalogue is not among them."""
+    encoder_params: int | None = Field(None, ge=0)
+    """Without embeddings."""
+    p50_ms: float | None = Field(None, gt=0)
+    """Of one user's request in exported form, by the latency table: at most 15 % more when measured."""
+
+    def limits(self) -> dict[str, float]:
+        """By the measures of a student's cost."""
+        asked = {"macs": self.encoder_macs, "params": self.encoder_params, "p50_ms": self.p50_ms}
+        return {measure: float(limit) for measure, limit in asked.items() if limit is not None}
+
+
 class Search(Closed):
-    space: Literal["adarec-cell"] = "adarec-cell"
+    space: Literal["adarec-cell", "adarec-as-released"] = "adarec-cell"
+    """As released: AdaRec with the faults of its public code, for comparison only (docs/method.md)."""
     width: int = Field(32, ge=4, le=4096)
     """The student's (AdaRec: 32 for a SASRec teacher)."""
     num_cells: int = Field(4, ge=1, le=64)
+    """At most, if the depth is searched."""
+    cells: Literal["shared", "per-depth"] = "shared"
+    """One architecture for all cells (AdaRec), or one for each depth."""
+    depth: Literal["fixed", "searched"] = "fixed"
+    """Searched: the number of cells is a decision too, from 1 to `num_cells` (AdaBERT)."""
     num_nodes: int = Field(3, ge=1, le=8)
     dropout: float = Field(0.1, ge=0, lt=1)
     epochs: int = Field(12, ge=1, le=10_000)
@@ -189,13 +216,25 @@ class Search(Closed):
     """Weight steps (sampled path only) for each architecture step (all operations)."""
     architecture_after: int = Field(2, ge=0, le=10_000)
     """Epochs before the first architecture step: untrained weights favour operations that have none."""
+    architecture_gradient: Literal["straight-through", "score-function"] = "straight-through"
+    """Straight-through: all options, one draw. Score function: the losses of several draws; unbiased, noisier."""
+    architecture_samples: int = Field(4, ge=2, le=64)
+    """Draws of the score function; each one's baseline is the mean loss of the others."""
+    architecture_data: Literal["held-out", "training"] = "held-out"
+    """Bilevel, first order: on users of their own; or on the batch of the weight step (AdaRec code)."""
     architecture_share: float = Field(0.3, gt=0, lt=1)
-    """Share of the training users held out for the architecture steps (bilevel, first order)."""
+    """Share of the training users held out for the architecture steps."""
     temperature_start: float = Field(1.0, gt=0, le=100)
     temperature_end: float = Field(0.2, gt=0, le=100)
     """The floor: far below it the straight-through gradient vanishes (the release reaches 1.7e-4)."""
     cost_weight: float = Field(0.1, ge=0, le=1000)
-    """beta, on an expected cost in [0, 1]. Not comparable with the release's 8 on costs of 23 to 102."""
+    """beta, on an expected cost in [0, 1]. Not comparable with the release's 8 on costs of 23 to 102. With a budget it
+    is only where the weight starts."""
+    cost_measures: tuple[Literal["params", "macs", "p50_ms"], ...] = Field(("params", "macs"), min_length=1)
+    """Their shares of the largest possible cost are averaged; p50_ms needs a latency table."""
+    latency_table: str | None = None
+    """File that `distilrec profile` wrote on the machine that will serve; relative to the scene file, or absolute."""
+    budget: Budget = Budget()
     distillation: Distillation = Distillation()
 
     @model_validator(mode="after")
@@ -205,6 +244,20 @@ class Search(Closed):
                 "DR-CONF-005",
                 f"search: temperature_end {self.temperature_end} is above temperature_start {self.temperature_start}",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _released_has_no_more(self) -> "Search":
+        asked = {"cells": self.cells != "shared", "depth": self.depth != "fixed", "budget": bool(self.budget.limits())}
+        for name, is_asked in asked.items():
+            if self.space == "adarec-as-released" and is_asked:
+                raise ConfigError("DR-CONF-005", f"search: {name} cannot be chosen with space adarec-as-released")
+        return self
+
+    @model_validator(mode="after")
+    def _latency_is_measured(self) -> "Search":
+        if (self.budget.p50_ms is not None or "p50_ms" in self.cost_measures) and self.latency_table is None:
+            raise ConfigError("DR-CONF-005", "search: p50_ms is asked for and there is no latency_table")
         return self
 
     @model_validator(mode="after")
@@ -219,8 +272,10 @@ class Search(Closed):
 
 
 class Retrain(Training):
-    """The derived student inherits the supernet's weights and is trained on with distillation."""
+    """The derived student is trained on with distillation."""
 
+    start: Literal["inherited", "scratch"] = "inherited"
+    """From the supernet's weights, or from new ones."""
     dropout: float = Field(0.1, ge=0, lt=1)
     distillation: Distillation = Distillation()
 

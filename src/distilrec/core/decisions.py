@@ -1,38 +1,63 @@
-"""Sampling an architecture: the hard Gumbel-softmax with a straight-through gradient.
+"""A search space as named decisions, and how they are drawn: the hard Gumbel-softmax with a straight-through gradient.
 
-Shapes: E edges, O operations.
+A decision is a matrix of logits: R rows that choose alike, each one of O options. The loop that searches knows no
+more of a space than this.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+Choice = dict[str, tuple[int, ...]]
+"""By decision: the option that each row takes."""
+
 
 @dataclass(frozen=True)
-class Sample:
+class Draw:
     """Attributes:
-    choice: index of the drawn operation, for each edge.
-    mixture_EO: one-hot in value, with the gradient of the soft sample.
+    choice: what was drawn.
+    mixture: by decision (R, O), one-hot in value, with the gradient of the soft sample; None if no gradient is
+        wanted, and then only what was drawn is evaluated.
     """
 
-    choice: tuple[int, ...]
-    mixture_EO: Tensor
+    choice: Choice
+    mixture: dict[str, Tensor] | None = None
 
 
-def sample(logits_EO: Tensor, temperature: float, generator: torch.Generator) -> Sample:
+def draw(logits: Mapping[str, Tensor], temperature: float, generator: torch.Generator) -> Draw:
     """One architecture from softmax(logits), by the Gumbel-max trick (Jang et al. 2017)."""
-    uniform_EO = torch.rand(logits_EO.shape, generator=generator).clamp_min(1e-20)
-    noisy_EO = logits_EO - (-uniform_EO.log()).log()
-    soft_EO = (noisy_EO / temperature).softmax(dim=1)
-    choice_E = noisy_EO.argmax(dim=1)
-    hard_EO = torch.zeros_like(soft_EO).scatter_(1, choice_E[:, None], 1.0)
-    return Sample(tuple(choice_E.tolist()), hard_EO + soft_EO - soft_EO.detach())
+    choice: Choice = {}
+    mixture: dict[str, Tensor] = {}
+    for name, logits_RO in logits.items():
+        uniform_RO = torch.rand(logits_RO.shape, generator=generator).clamp_min(1e-20)
+        noisy_RO = logits_RO - (-uniform_RO.log()).log()
+        soft_RO = (noisy_RO / temperature).softmax(dim=1)
+        chosen_R = noisy_RO.argmax(dim=1)
+        choice[name] = tuple(chosen_R.tolist())
+        hard_RO = torch.zeros_like(soft_RO).scatter_(1, chosen_R[:, None], 1.0)
+        mixture[name] = hard_RO + soft_RO - soft_RO.detach()
+    return Draw(choice, mixture)
 
 
-def most_likely(logits_EO: Tensor) -> tuple[int, ...]:
+def most_likely(logits: Mapping[str, Tensor]) -> Choice:
     """The noise-free choice."""
-    return tuple(logits_EO.argmax(dim=1).tolist())
+    return {name: tuple(logits_RO.argmax(dim=1).tolist()) for name, logits_RO in logits.items()}
+
+
+def probabilities(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: logits_RO.softmax(dim=1) for name, logits_RO in logits.items()}
+
+
+def log_probability(logits: Mapping[str, Tensor], choice: Choice) -> Tensor:
+    """Of the whole choice, differentiable."""
+    total = torch.zeros(())
+    for name, logits_RO in logits.items():
+        chosen_R1 = torch.tensor(choice[name])[:, None]
+        total = total + logits_RO.log_softmax(dim=1).gather(1, chosen_R1).sum()
+    return total
 
 
 def temperature_at(epoch: int, num_epochs: int, start: float, end: float) -> float:
@@ -42,8 +67,32 @@ def temperature_at(epoch: int, num_epochs: int, start: float, end: float) -> flo
     return float(start * (end / start) ** (epoch / (num_epochs - 1)))
 
 
-def entropies(logits_EO: Tensor) -> Tensor:
-    """Entropy of each edge's distribution over the logarithm of O: 1 is uniform, 0 decided. Shape (E,)."""
-    probability = logits_EO.softmax(dim=1)
-    log_probability = logits_EO.log_softmax(dim=1)
-    return -(probability * log_probability).sum(dim=1) / torch.log(torch.tensor(float(logits_EO.shape[1])))
+def entropies(logits_RO: Tensor) -> Tensor:
+    """Entropy of each row's distribution over the logarithm of O: 1 is uniform, 0 decided. Shape (R,)."""
+    probability = logits_RO.softmax(dim=1)
+    log_probability = logits_RO.log_softmax(dim=1)
+    return -(probability * log_probability).sum(dim=1) / torch.log(torch.tensor(float(logits_RO.shape[1])))
+
+
+def mix_drawn(mixture_O: Tensor, chosen: int, values: Sequence[Tensor]) -> Tensor:
+    """The sum of mixture_o * value_o for a mixture that is one-hot in value: the chosen value itself.
+
+    The mixture gets the gradient of the whole sum, <gradient, value_o> for every option; the values that were not
+    chosen have the factor zero, so nothing is propagated into them and they may be computed without a graph.
+    """
+    mixed: Tensor = _MixDrawn.apply(mixture_O, chosen, *values)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+class _MixDrawn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, _mixture_O: Tensor, chosen: int, *values: Tensor) -> Tensor:
+        ctx.chosen = chosen
+        ctx.save_for_backward(*values)
+        return values[chosen].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        values = ctx.saved_tensors
+        grad_O = torch.stack([(grads[0] * value).sum() for value in values])
+        return grad_O, None, *(grads[0] if index == ctx.chosen else None for index in range(len(values)))

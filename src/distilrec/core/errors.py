@@ -24,6 +24,10 @@ CATALOGUE: dict[str, Kind] = {
         "use 3 to 48 lower-case letters, digits and hyphens, beginning with a letter, ending without a hyphen",
     ),
     "DR-CONF-005": Kind("settings that contradict each other", "change one of the two settings named"),
+    "DR-CONF-006": Kind("a budget that no student of the space meets", "raise it to at least the value named"),
+    "DR-CONF-007": Kind(
+        "a latency table of another machine, runtime or student", "make one with `distilrec profile` for this scene"
+    ),
     "DR-DATA-001": Kind("a file that does not exist or may not be read", "check the path"),
     "DR-DATA-002": Kind("a file that cannot be read as a table", "write it as CSV, TSV or Parquet with a header"),
     "DR-DATA-003": Kind("a column that the file does not have", "name the right column under data.columns"),

@@ -1,17 +1,23 @@
-"""A searched architecture as a value: which operation stands on which edge of the cell. JSON, versioned.
+"""A searched architecture as a value: which operation stands on which edge of each cell. JSON, versioned.
 
-Node 0 is the cell's input; nodes 1 .. N are computed; node n has an edge from every earlier node.
+Node 0 is a cell's input; nodes 1 .. N are computed; node n has an edge from every earlier node.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from distilrec.core.errors import ArtifactError
-from distilrec.core.operations import OPERATIONS, ZERO
+from distilrec.core.operations import OPERATIONS, ZERO, Operation
+from distilrec.core.released_operations import RELEASED_OPERATIONS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+TABLES: dict[str, dict[str, Callable[[int], Operation]]] = {"causal": OPERATIONS, "as-released": RELEASED_OPERATIONS}
 
 Edge = tuple[int, int]
+Cell = dict[Edge, str]
+"""Operation by (source, target); edges that carry nothing are not in it."""
 
 
 def edges_of(num_nodes: int) -> list[Edge]:
@@ -21,60 +27,68 @@ def edges_of(num_nodes: int) -> list[Edge]:
 
 @dataclass(frozen=True)
 class Genotype:
-    """One cell, repeated `num_cells` times. Edges that carry nothing are not in it.
-
-    Attributes:
-        edges: operation by (source, target).
+    """Attributes:
+    cells: first to last; alike where one cell is shared by all depths.
+    table: of operations, a key of TABLES.
     """
 
-    num_cells: int
+    cells: tuple[Cell, ...]
     num_nodes: int
     width: int
     max_length: int
-    edges: dict[Edge, str]
-
-    def live_nodes(self) -> list[int]:
-        """Computed nodes that some path from the input reaches, in order."""
-        reached = {0}
-        for source, target in sorted(self.edges, key=lambda edge: edge[1]):
-            if source in reached:
-                reached.add(target)
-        return sorted(reached - {0})
+    table: str = "causal"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema_version": SCHEMA_VERSION,
             "space": "adarec-cell",
-            "num_cells": self.num_cells,
+            "table": self.table,
             "num_nodes": self.num_nodes,
             "width": self.width,
             "max_length": self.max_length,
-            "edges": [
-                {"from": source, "to": target, "operation": name} for (source, target), name in self.edges.items()
+            "cells": [
+                [{"from": source, "to": target, "operation": name} for (source, target), name in cell.items()]
+                for cell in self.cells
             ],
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Genotype":
-        """Raises ArtifactError for a newer schema, an unknown operation or an edge that cannot be."""
+        """Raises ArtifactError for another schema, an unknown operation or an edge that cannot be."""
         version = data.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ArtifactError(
                 "DR-ART-001", f"genotype schema_version is {version!r}; this distilrec reads {SCHEMA_VERSION}"
             )
-        num_nodes = int(data["num_nodes"])
-        edges = {(int(edge["from"]), int(edge["to"])): str(edge["operation"]) for edge in data["edges"]}
+        num_nodes, table = int(data["num_nodes"]), str(data["table"])
+        known = TABLES.get(table, {})
         possible = set(edges_of(num_nodes))
-        for edge, name in edges.items():
-            if edge not in possible or name not in OPERATIONS:
+        cells = [
+            {(int(edge["from"]), int(edge["to"])): str(edge["operation"]) for edge in edges} for edges in data["cells"]
+        ]
+        for edge, name in (item for cell in cells for item in cell.items()):
+            if edge not in possible or name not in known:
                 raise ArtifactError("DR-ART-001", f"genotype edge {edge} with operation {name!r} is not in the space")
-        return cls(int(data["num_cells"]), num_nodes, int(data["width"]), int(data["max_length"]), edges)
+        return cls(tuple(cells), num_nodes, int(data["width"]), int(data["max_length"]), table)
 
 
-def prune(choice: dict[Edge, str], num_nodes: int) -> dict[Edge, str]:
+def live_nodes(cell: Cell) -> list[int]:
+    """Computed nodes that some path from the input reaches, in order."""
+    reached = {0}
+    for source, target in sorted(cell, key=lambda edge: edge[1]):
+        if source in reached:
+            reached.add(target)
+    return sorted(reached - {0})
+
+
+def without_zeros(choice: Cell) -> Cell:
+    return {edge: name for edge, name in choice.items() if name != ZERO}
+
+
+def prune(choice: Cell, num_nodes: int) -> Cell:
     """Drop zero edges, then edges that leave a node nothing reaches: every operation maps zero to zero."""
     reached = {0}
-    kept: dict[Edge, str] = {}
+    kept: Cell = {}
     for source, target in edges_of(num_nodes):
         name = choice[source, target]
         if name != ZERO and source in reached:

@@ -1,10 +1,10 @@
 """The one loop that searches an architecture: first-order bilevel, weights and architecture on their own users.
 
 A weight step evaluates only the sampled path: exact, since an operation that was not drawn has no part in
-the output. An architecture step evaluates all operations, because the straight-through gradient of an edge's
-logits needs every operation's output; every `architecture_every`-th weight step is followed by one.
+the output. Every `architecture_every`-th weight step is followed by an architecture step: straight-through, which
+needs every option's output, or by the score function, which needs several draws' losses.
 
-Shapes: E edges, O operations.
+Of the space it knows the decisions (decisions.py), a supernet to `select` a draw in, and costs.
 """
 
 from collections.abc import Iterator
@@ -15,25 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from distilrec.core.batching import Batch, Windows, training_batches
+from distilrec.core.budget import CostWeight, Limits, best_within
 from distilrec.core.cell import Supernet
 from distilrec.core.config import Search
-from distilrec.core.cost import expected_cost
+from distilrec.core.cost import CellCosts
+from distilrec.core.decisions import Choice, Draw, draw, entropies, log_probability, probabilities, temperature_at
+from distilrec.core.evaluation import Scorer
 from distilrec.core.events import Ints
-from distilrec.core.fit import (
-    BatchRecord,
-    DivergedError,
-    TrainingData,
-    descend,
-    padding_share,
-    seed_epoch,
-)
-from distilrec.core.genotype import edges_of
+from distilrec.core.fit import BatchRecord, DivergedError, TrainingData, descend, padding_share, seed_epoch
 from distilrec.core.lessons import Distiller, Losses
 from distilrec.core.objective import Objective
-from distilrec.core.operations import OPERATIONS
 from distilrec.core.parallel import ALONE, Processes
-from distilrec.core.relaxation import entropies, most_likely, sample, temperature_at
-from distilrec.core.sequence_model import SequenceModel
 from distilrec.core.snapshot import Snapshot
 
 
@@ -44,11 +36,12 @@ class SearchRecord:
     Attributes:
         losses: of the weight steps, on the weight users.
         architecture_losses: of the architecture steps, on the held-out users; None before the first.
-        expected_cost: in [0, 1], under the present distributions.
+        expected_cost: by measure, under the present distributions.
+        cost_weight: on the cost in the architecture's loss.
         valid: NDCG@10 of the noise-free choice with the shared weights, by variant.
-        choice: the most likely operation of each edge.
-        probability_EO: the distributions, as nested lists.
-        entropy_E: 1 is uniform, 0 is decided.
+        choice: the most likely options that keep to the budget, by decision.
+        probability: the distributions by decision, as nested lists (R, O).
+        entropy: of each row, by decision: 1 is uniform, 0 is decided.
         padding: share of the tokens of the weight steps that were padding.
     """
 
@@ -57,11 +50,12 @@ class SearchRecord:
     temperature: float
     losses: Losses
     architecture_losses: Losses | None
-    expected_cost: float
+    expected_cost: dict[str, float]
+    cost_weight: float
     valid: dict[str, float]
-    choice: tuple[int, ...]
-    probability_EO: list[list[float]]
-    entropy_E: list[float]
+    choice: Choice
+    probability: dict[str, list[list[float]]]
+    entropy: dict[str, list[float]]
     padding: float
 
 
@@ -83,20 +77,29 @@ class ArchitectureSearch:
         distiller: Distiller,
         data: TrainingData,
         config: Search,
-        relative_costs_O: Tensor,
+        costs: CellCosts,
         generator: torch.Generator,
         objective: Objective,
         processes: Processes = ALONE,
     ) -> None:
+        """Raises ImpossibleBudgetError."""
         self.supernet, self.distiller, self.data, self.config = supernet, distiller, data, config
         self.objective, self.processes = objective, processes
-        self.relative_costs_O, self.generator = relative_costs_O, generator
-        self.weight_windows, self.architecture_windows = split_windows(
-            data.windows, config.architecture_share, generator
-        )
-        shape = (len(edges_of(config.num_nodes)), len(OPERATIONS))
-        self.logits_EO = nn.Parameter(0.01 * torch.randn(shape, generator=generator))
-        self.trained = nn.ModuleList([supernet, distiller.layers])
+        self.costs, self.generator = costs, generator
+        self.limits: Limits = config.budget.limits()
+        self.cost_weight = CostWeight(config.cost_weight, self.limits)
+        if config.architecture_data == "held-out":
+            self.weight_windows, self.architecture_windows = split_windows(
+                data.windows, config.architecture_share, generator
+            )
+        else:
+            self.weight_windows = self.architecture_windows = data.windows
+        self.logits = {
+            name: nn.Parameter(0.01 * torch.randn(shape, generator=generator))
+            for name, shape in supernet.space.decisions().items()
+        }
+        self.choice()  # an impossible budget is refused now
+        self.trained = nn.ModuleList([supernet, *distiller.modules])
         self.weight_optimiser = torch.optim.AdamW(
             self.trained.parameters(),
             lr=config.learning_rate,
@@ -105,7 +108,7 @@ class ArchitectureSearch:
             fused=True,
         )
         self.architecture_optimiser = torch.optim.Adam(
-            [self.logits_EO], lr=config.architecture_learning_rate, betas=(0.5, 0.999)
+            self.logits.values(), lr=config.architecture_learning_rate, betas=(0.5, 0.999)
         )
         self.epoch = 0
         self.weight_steps = 0
@@ -117,9 +120,7 @@ class ArchitectureSearch:
             DivergedError: a loss that is not finite.
         """
         while self.epoch < self.config.epochs:
-            temperature = temperature_at(
-                self.epoch, self.config.epochs, self.config.temperature_start, self.config.temperature_end
-            )
+            temperature = self.temperature()
             weight_losses: list[Losses] = []
             architecture_losses: list[Losses] = []
             self.trained.train()
@@ -133,7 +134,8 @@ class ArchitectureSearch:
                 self.weight_steps += 1
                 num_tokens += batch.num_tokens
                 if self._architecture_is_due():
-                    architecture_losses.append(self.architecture_step(next(held_out), temperature))
+                    other = batch if self.config.architecture_data == "training" else next(held_out)
+                    architecture_losses.append(self.architecture_step(other, temperature))
                 newest = [weight_losses[-1].total, *(one.total for one in architecture_losses[-1:])]
                 if not np.isfinite(newest).all():
                     raise DivergedError(self.epoch + 1, len(weight_losses))
@@ -144,36 +146,77 @@ class ArchitectureSearch:
             padding = padding_share(num_tokens, self.weight_windows, self.processes)
             yield self._record(temperature, weight_losses, architecture_losses, padding)
 
+    def temperature(self) -> float:
+        knobs = self.config
+        return temperature_at(self.epoch, knobs.epochs, knobs.temperature_start, knobs.temperature_end)
+
     def weight_step(self, batch: Batch, temperature: float) -> Losses:
         """Moves the weights only: the sampled path on the weight users."""
-        drawn = sample(self.logits_EO.detach(), temperature, self.generator)
-        total, losses = self._loss(self.supernet.select(drawn.choice), batch)
+        with torch.no_grad():
+            drawn = draw(self.logits, temperature, self.generator)
+        total, losses = self._loss(Draw(drawn.choice), batch)
         descend(total * batch.share, self.trained, self.weight_optimiser, self.config.gradient_clip, self.processes)
         return losses.over_processes(batch, self.processes)
 
     def architecture_step(self, batch: Batch, temperature: float) -> Losses:
-        """Moves the architecture logits only: all operations, on the held-out users, cost included."""
-        drawn = sample(self.logits_EO, temperature, self.generator)
-        layer_weights = self.distiller.layers.eval()  # the transport's weights follow weight steps alone
-        total, losses = self._loss(self.supernet.select(drawn.choice, drawn.mixture_EO), batch)
-        layer_weights.train()
-        cost = expected_cost(self.logits_EO.softmax(dim=1), self.relative_costs_O)
-        objective = (total + self.config.cost_weight * cost) * batch.share
-        (self.logits_EO.grad,) = torch.autograd.grad(objective, [self.logits_EO])
-        self.processes.sum_gradients([self.logits_EO])
+        """Moves the architecture logits only, cost included, on the held-out users."""
+        self.distiller.layers.eval()  # the transport's weights follow weight steps alone
+        if self.config.architecture_gradient == "straight-through":
+            gradients, losses = self._straight_through(batch, temperature)
+        else:
+            gradients, losses = self._score_function(batch, temperature)
+        self.distiller.layers.train()
+        for logits, gradient, of_cost in zip(self.logits.values(), gradients, self._cost_gradients(), strict=True):
+            logits.grad = gradient + of_cost * batch.share
+        self.processes.sum_gradients(self.logits.values())
         self.architecture_optimiser.step()
         return losses.over_processes(batch, self.processes)
 
-    def _loss(self, model: SequenceModel, batch: Batch) -> tuple[Tensor, Losses]:
-        return self.distiller.loss(model, batch, self.objective)
+    def _straight_through(self, batch: Batch, temperature: float) -> tuple[tuple[Tensor, ...], Losses]:
+        """All options, one draw (Jang et al. 2017)."""
+        total, losses = self._loss(draw(self.logits, temperature, self.generator), batch)
+        return torch.autograd.grad(total * batch.share, list(self.logits.values())), losses
+
+    def _score_function(self, batch: Batch, temperature: float) -> tuple[tuple[Tensor, ...], Losses]:
+        """(loss - mean of the other draws' losses) * grad log p: unbiased (Williams 1992; Kool et al. 2019)."""
+        draws, seen = [], []
+        for _ in range(self.config.architecture_samples):
+            with torch.no_grad():
+                draws.append(draw(self.logits, temperature, self.generator).choice)
+                seen.append(self._loss(Draw(draws[-1]), batch)[1].over_processes(batch, self.processes))
+        advantages = leave_one_out(torch.tensor([losses.total for losses in seen]))
+        terms = [a * log_probability(self.logits, choice) for a, choice in zip(advantages, draws, strict=True)]
+        surrogate = torch.stack(terms).mean() * batch.share
+        return torch.autograd.grad(surrogate, list(self.logits.values())), Losses.mean(seen)
+
+    def _cost_gradients(self) -> tuple[Tensor, ...]:
+        expected = self.costs.expected(probabilities(self.logits))
+        if self.limits:
+            cost = self.cost_weight.pressure(expected, self.costs)
+        else:
+            cost = self.costs.normalised(expected, self.config.cost_measures)
+        gradients = torch.autograd.grad(self.cost_weight.value * cost, list(self.logits.values()), allow_unused=True)
+        if self.limits:
+            self.cost_weight.adapt(float(cost.detach()))
+        return tuple(
+            torch.zeros_like(logits) if gradient is None else gradient
+            for gradient, logits in zip(gradients, self.logits.values(), strict=True)
+        )
+
+    def _loss(self, drawn: Draw, batch: Batch) -> tuple[Tensor, Losses]:
+        return self.distiller.loss(self.supernet.select(drawn), batch, self.objective)
 
     def _architecture_is_due(self) -> bool:
         """Counted over the whole search, so that epochs of few batches have their turn too."""
         return self.epoch >= self.config.architecture_after and self.weight_steps % self.config.architecture_every == 0
 
-    def choice(self) -> tuple[int, ...]:
-        """The most likely operation of each edge."""
-        return most_likely(self.logits_EO.detach())
+    def choice(self) -> Choice:
+        """The most likely choice that keeps to the budget."""
+        return best_within(self.logits, self.costs, self.limits)
+
+    def validated(self) -> Scorer:
+        """What validation ranks: the noise-free choice with the shared weights."""
+        return self.distiller.scorer(self.supernet.select(Draw(self.choice())))
 
     def _batches(self, windows: Windows) -> Iterator[Batch]:
         return training_batches(self.data.train, windows, self.config.batch_size, self.generator, self.processes)
@@ -189,29 +232,30 @@ class ArchitectureSearch:
     def _record(
         self, temperature: float, weights: list[Losses], architecture: list[Losses], padding: float
     ) -> SearchRecord:
-        logits_EO = self.logits_EO.detach()
-        probability_EO = logits_EO.softmax(dim=1)
+        with torch.no_grad():
+            probability = probabilities(self.logits)
+            expected = self.costs.expected(probability)
         return SearchRecord(
             epoch=self.epoch,
             num_epochs=self.config.epochs,
             temperature=temperature,
             losses=Losses.mean(weights),
             architecture_losses=Losses.mean(architecture) if architecture else None,
-            expected_cost=float(expected_cost(probability_EO, self.relative_costs_O)),
-            valid=self.data.validate(
-                self.distiller.scorer(self.supernet.select(self.choice())), self.epoch, self.processes
-            ),
+            expected_cost={measure: float(value) for measure, value in expected.items()},
+            cost_weight=self.cost_weight.value,
+            valid=self.data.validate(self.validated(), self.epoch, self.processes),
             choice=self.choice(),
-            probability_EO=probability_EO.tolist(),
-            entropy_E=entropies(logits_EO).tolist(),
+            probability={name: rows.tolist() for name, rows in probability.items()},
+            entropy={name: entropies(rows.detach()).tolist() for name, rows in self.logits.items()},
             padding=padding,
         )
 
     def snapshot(self) -> Snapshot:
         """All that a resume needs; valid right after a SearchRecord."""
-        saved = Snapshot(values={"epoch": self.epoch, "weight_steps": self.weight_steps})
+        counters = {"epoch": self.epoch, "weight_steps": self.weight_steps, "cost_weight": self.cost_weight.value}
+        saved = Snapshot(values=counters)
         saved.put_module("trained", self.trained)
-        saved.put("architecture", {"logits_EO": self.logits_EO})
+        saved.put("architecture", self.logits)
         saved.put_optimiser("weight_optimiser", self.weight_optimiser)
         saved.put_optimiser("architecture_optimiser", self.architecture_optimiser)
         saved.put_generator("generator", self.generator)
@@ -221,9 +265,16 @@ class ArchitectureSearch:
         """The split of users is drawn again from the seed at construction, so it is not in the snapshot."""
         self.epoch = int(saved.values["epoch"])
         self.weight_steps = int(saved.values["weight_steps"])
+        self.cost_weight.value = float(saved.values["cost_weight"])
         saved.get_module("trained", self.trained)
         with torch.no_grad():
-            self.logits_EO.copy_(saved.get("architecture")["logits_EO"])
+            for name, logits in saved.get("architecture").items():
+                self.logits[name].copy_(logits)
         saved.get_optimiser("weight_optimiser", self.weight_optimiser)
         saved.get_optimiser("architecture_optimiser", self.architecture_optimiser)
         saved.get_generator("generator", self.generator)
+
+
+def leave_one_out(losses_S: Tensor) -> Tensor:
+    """Each loss less the mean of the others; shape (S,), S >= 2."""
+    return losses_S - (losses_S.sum() - losses_S) / (len(losses_S) - 1)

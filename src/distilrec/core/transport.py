@@ -27,6 +27,25 @@ def optimal_flow(distances_ST: Floats, student_S: Floats, teacher_T: Floats) -> 
     return flow
 
 
+def one_to_one(mapping: str, num_layers: int, num_teacher_layers: int) -> Floats:
+    """The flow of a fixed mapping (AdaRec code, its ablations): each student layer learns from one teacher layer.
+
+    left: the first teacher layers. right: the last. left-jump, right-jump: evenly spaced, with the first or the last.
+    Where there are more student than teacher layers, several learn from the same one.
+    """
+    layers = np.arange(num_layers)
+    last = num_teacher_layers - 1
+    taught_by = {
+        "left": layers,
+        "right": layers + num_teacher_layers - num_layers,
+        "left-jump": layers * num_teacher_layers // num_layers,
+        "right-jump": (layers + 1) * num_teacher_layers // num_layers - 1,
+    }[mapping]
+    flow = np.zeros((num_layers, num_teacher_layers))
+    flow[layers, np.clip(taught_by, 0, last)] = 1.0 / num_layers
+    return flow
+
+
 def transport_loss(distances_ST: Tensor, flow_ST: Floats) -> Tensor:
     """sum F D, differentiable in D; its gradient is the flow (envelope theorem), which is not differentiated."""
     return (torch.as_tensor(flow_ST, dtype=distances_ST.dtype) * distances_ST).sum()

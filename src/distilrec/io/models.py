@@ -15,6 +15,7 @@ from distilrec.core.dropout import Dropout
 from distilrec.core.errors import ArtifactError
 from distilrec.core.genotype import Genotype
 from distilrec.core.nextitnet import NextItNet
+from distilrec.core.released import ReleasedStudent
 from distilrec.core.sasrec import SASRec
 from distilrec.core.sequence_model import SequenceModel
 from distilrec.io.jsons import read_json, write_json
@@ -61,7 +62,11 @@ class TeacherShape:
 
 
 def build_student(num_items: int, config: Retrain, genotype: Genotype) -> Student:
-    return Student(num_items, Dropout(config.dropout), genotype)
+    return student_of(genotype)(num_items, Dropout(config.dropout), genotype)
+
+
+def student_of(genotype: Genotype) -> type[Student]:
+    return ReleasedStudent if genotype.table == "as-released" else Student
 
 
 def save_weights(folder: Path, weights: dict[str, Tensor]) -> None:
@@ -103,6 +108,6 @@ def load_student(folder: Path) -> tuple[Student, dict[str, Any]]:
     manifest = manifest_of(folder, "retrain")
     num_items = int(read_json(folder / "model.json")["num_items"])
     genotype = Genotype.from_json(read_json(folder / "genotype.json"))
-    model = Student(num_items, Dropout(0.0), genotype)
+    model = student_of(genotype)(num_items, Dropout(0.0), genotype)
     model.load_state_dict(load_weights(folder))
     return model.eval(), manifest

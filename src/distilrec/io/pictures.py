@@ -1,13 +1,13 @@
 """The pictures of the report, as SVG text. One palette, no decoration that carries no information."""
 
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
@@ -32,13 +32,37 @@ STYLE = {
 }
 
 
-def _svg(figure: Figure) -> str:
+@dataclass(frozen=True)
+class Row:
+    """One choice of the search, as a picture names it."""
+
+    title: str
+    decision: str
+    index: int
+    options: tuple[str, ...]
+
+
+def rows_of(search: dict[str, Any]) -> list[Row]:
+    """From what the search says of its space: edges and operations, cells with their own, and depths."""
+    edges, operations = search["edges"], tuple(search["operations"])
+    num_cells = search["num_rows"] // len(edges)
+    rows = []
+    for index in range(search["num_rows"]):
+        cell, (source, target) = index // len(edges), edges[index % len(edges)]
+        which = f"cell {cell + 1}, " if num_cells > 1 else ""
+        start = f"node {source}" if source else "input"
+        rows.append(Row(f"{which}{start} to node {target}", "operation", index, operations))
+    depths = tuple(f"{depth} cells" for depth in range(1, search["num_depths"] + 1))
+    return rows + [Row("depth", "depth", 0, depths)] * bool(depths)
+
+
+def svg_of(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     return buffer.getvalue()
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
 
@@ -48,61 +72,10 @@ def operation_colours(operations: list[str]) -> dict[str, Any]:
     return {name: matplotlib.colormaps["tab10"](index % 10) for index, name in enumerate(operations)}
 
 
-def draw_genotype(genotype: dict[str, Any], live_nodes: list[int], operations: list[str]) -> str:
-    """The cell as a graph: the input left, computed nodes in order, an arc per operation that is left.
-
-    `genotype` is its JSON form.
-    """
-    colours = operation_colours(operations)
-    num_nodes = int(genotype["num_nodes"])
-    output = 2 * num_nodes + 2
-    with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _figure(8.5, 2.9)
-        axes.set_axis_off()
-        axes.set_xlim(-0.5, output + 0.6)
-        axes.set_ylim(-1.55, 1.75)
-        for edge in genotype["edges"]:
-            _arc(axes, edge["from"], edge["to"], edge["operation"].replace("_", " "), colours[edge["operation"]])
-        for node in live_nodes:
-            bend = 0.0 if node == num_nodes else -0.25
-            axes.add_patch(_arrow(2 * node, output, bend, "#bbbbbb", width=1.0))
-        for node in range(num_nodes + 1):
-            _node(axes, 2 * node, f"node {node}" if node else "input", is_live=not node or node in live_nodes)
-        _node(axes, output, "output", is_live=True)
-        rule = "output = input + relu(norm(weighted sum of the nodes))"
-        axes.text(output + 0.5, -1.5, rule, ha="right", fontsize=8, color="#555555")
-        title = f"one cell, repeated {genotype['num_cells']} times, {genotype['width']} wide"
-        axes.set_title(title, loc="left")
-        return _svg(figure)
-
-
-def _node(axes: Axes, x: float, label: str, is_live: bool) -> None:
-    colour = "#222222" if is_live else "#bbbbbb"
-    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": colour}
-    axes.text(x, 0, label if is_live else f"{label} (dead)", ha="center", va="center", color=colour, bbox=box, zorder=3)
-
-
-def _arrow(start: float, stop: float, bend: float, colour: Any, width: float) -> FancyArrowPatch:
-    arrow = FancyArrowPatch((start, 0), (stop, 0), connectionstyle=f"arc3,rad={-bend}", arrowstyle="-|>")
-    arrow.set(mutation_scale=12, color=colour, linewidth=width)
-    arrow.shrinkA = arrow.shrinkB = 24  # points: so that it ends at the box
-    return arrow
-
-
-def _arc(axes: Axes, source: int, target: int, label: str, colour: Any) -> None:
-    """Neighbours are joined by a straight line; longer edges arch, above from the input, below from a node."""
-    span = target - source
-    bend = 0.0 if span == 1 else (0.36 if source == 0 else -0.36)
-    axes.add_patch(_arrow(2 * source, 2 * target, bend, colour, width=1.8))
-    height = 0.24 if span == 1 else bend * span  # a quadratic arc rises to half of its control point
-    behind = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none"}
-    axes.text(source + target, height, label, ha="center", va="center", fontsize=7.5, color="#222222", bbox=behind)
-
-
 def quality_bars(ndcg10: dict[str, dict[str, float]], deciding: str) -> str:
     """NDCG@10 of every model with its 95 % interval."""
     with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _figure(5, 3)
+        figure, (axes,) = new_figure(5, 3)
         names = [name for name in COLOURS if name in ndcg10]
         values = np.array([ndcg10[name]["value"] for name in names])
         spread = np.array(
@@ -119,7 +92,7 @@ def quality_bars(ndcg10: dict[str, dict[str, float]], deciding: str) -> str:
         axes.set_ylabel(f"NDCG@10, seen items {deciding}")
         axes.margins(y=0.15)
         axes.set_title("Quality on the test users, 95 % intervals", loc="left")
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _plain_log_axis(axes: Axes) -> None:
@@ -133,7 +106,7 @@ def _plain_log_axis(axes: Axes) -> None:
 def quality_against_latency(ndcg10: dict[str, dict[str, float]], latency: dict[str, dict[str, float]]) -> str:
     """Each served form as a point: further left is faster, higher is better."""
     with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _figure(5, 3)
+        figure, (axes,) = new_figure(5, 3)
         for form, marker in (("eager", "o"), ("onnx", "D")):
             for name in ("teacher", "student"):
                 x, y = latency[f"{name}_{form}"]["p50_ms"], ndcg10[name]["value"]
@@ -148,13 +121,13 @@ def quality_against_latency(ndcg10: dict[str, dict[str, float]], latency: dict[s
         axes.set_xlabel("milliseconds a request, median, one user")
         axes.set_ylabel("NDCG@10")
         axes.set_title("Quality against latency", loc="left")
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def latency_distribution(samples_ms: dict[str, NDArray[np.float64]]) -> str:
     """The share of requests answered within a time."""
     with matplotlib.rc_context(STYLE):
-        figure, (axes,) = _figure(5, 3)
+        figure, (axes,) = new_figure(5, 3)
         for name, samples in samples_ms.items():
             model, form = name.split("_")
             share = np.arange(1, len(samples) + 1) / len(samples)
@@ -170,13 +143,13 @@ def latency_distribution(samples_ms: dict[str, NDArray[np.float64]]) -> str:
         axes.set_ylabel("share of requests")
         axes.legend(fontsize=8)
         axes.set_title("Latency distribution", loc="left")
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def training_curves(histories: dict[str, list[dict[str, Any]]], deciding: str) -> str:
     """Loss (left) and validation NDCG@10 (right) of each training."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _figure(9, 1.9 * len(histories), len(histories), 2)
+        figure, axes = new_figure(9, 1.9 * len(histories), len(histories), 2)
         for row, (name, history) in enumerate(histories.items()):
             epochs = [record["epoch"] for record in history]
             left, right = axes[2 * row], axes[2 * row + 1]
@@ -202,30 +175,61 @@ def training_curves(histories: dict[str, list[dict[str, Any]]], deciding: str) -
             right.legend(fontsize=7)
         axes[-1].set_xlabel("epoch")
         axes[-2].set_xlabel("epoch")
-        return _svg(figure)
+        return svg_of(figure)
 
 
-def architecture_curves(history: list[dict[str, Any]], edges: list[list[int]], operations: list[str]) -> str:
-    """The probability of every operation on every edge over the epochs, and each edge's entropy."""
-    epochs = [record["epoch"] for record in history]
-    probability = np.array([record["probability_EO"] for record in history])
-    colours = operation_colours(operations)
-    columns = 3
-    rows = -(-len(edges) // columns)
+MOST_PANELS = 12
+"""Rows of a decision that get a panel each; more are shown as they ended."""
+
+
+def architecture_curves(history: list[dict[str, Any]], rows: list[Row]) -> str:
+    """The probability of every option over the epochs, a panel for each row; of many rows, as a map of where they
+    ended, beside every row's entropy over the epochs."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _figure(9, 2.0 * rows + 0.7, rows, columns)
-        for index, (source, target) in enumerate(edges):
-            panel = axes[index]
-            for operation, name in enumerate(operations):
-                line = probability[:, index, operation]
-                panel.plot(epochs, line, color=colours[name], label=name.replace("_", " "))
-            panel.axhline(1 / len(operations), color="#bbbbbb", linewidth=0.8, linestyle="--")
-            panel.set_ylim(0, 1)
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            start = f"node {source}" if source else "input"
-            panel.set_title(f"{start} to node {target}: entropy {history[-1]['entropy_E'][index]:.2f}", loc="left")
-        for panel in axes[len(edges) :]:
-            panel.set_axis_off()
-        lines, labels = axes[0].get_legend_handles_labels()
-        figure.legend(lines, labels, loc="outside lower center", ncols=5, fontsize=8)
-        return _svg(figure)
+        return _panels(history, rows) if len(rows) <= MOST_PANELS else _map(history, rows)
+
+
+def _panels(history: list[dict[str, Any]], rows: list[Row]) -> str:
+    columns = 3
+    lines = -(-len(rows) // columns)
+    figure, axes = new_figure(9, 2.0 * lines + 0.7, lines, columns)
+    epochs = [record["epoch"] for record in history]
+    for panel, row in zip(axes, rows, strict=False):
+        colours = operation_colours(list(row.options))
+        over_time = np.array([record["probability"][row.decision][row.index] for record in history])
+        for option, name in enumerate(row.options):
+            panel.plot(epochs, over_time[:, option], color=colours[name], label=name.replace("_", " "))
+        panel.axhline(1 / len(row.options), color="#bbbbbb", linewidth=0.8, linestyle="--")
+        panel.set_ylim(0, 1)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_title(f"{row.title}: entropy {history[-1]['entropy'][row.decision][row.index]:.2f}", loc="left")
+        if row.decision != rows[0].decision:
+            panel.legend(fontsize=7)
+    for panel in axes[len(rows) :]:
+        panel.set_axis_off()
+    drawn, labels = axes[0].get_legend_handles_labels()
+    figure.legend(drawn, labels, loc="outside lower center", ncols=5, fontsize=8)
+    return svg_of(figure)
+
+
+def _map(history: list[dict[str, Any]], rows: list[Row]) -> str:
+    first = [row for row in rows if row.decision == rows[0].decision]
+    figure, (ended, entropy) = new_figure(9, 0.17 * len(first) + 1.6, 1, 2)
+    last = np.array([history[-1]["probability"][row.decision][row.index] for row in first])
+    ended.imshow(last, vmin=0, vmax=1, aspect="auto", cmap="Greens")
+    options = [name.replace("_", " ") for name in first[0].options]
+    ended.set_xticks(range(len(options)), options, rotation=60, ha="right", fontsize=7)
+    ended.set_yticks(range(len(first)), [row.title for row in first], fontsize=6)
+    ended.set_title("Probability at the end (white 0, green 1)", loc="left")
+    epochs = [record["epoch"] for record in history]
+    for row in rows:
+        values = [record["entropy"][row.decision][row.index] for record in history]
+        style = {"color": "#0b6e4f", "alpha": 0.4} if row in first else {"color": "#8a5a00", "label": row.title}
+        entropy.plot(epochs, values, linewidth=1.0 if row in first else 2.0, **style)
+    entropy.set_ylim(0, 1.02)
+    entropy.xaxis.set_major_locator(MaxNLocator(integer=True))
+    entropy.set_xlabel("epoch")
+    entropy.set_title("Entropy of every row (1 uniform, 0 decided)", loc="left")
+    if len(first) < len(rows):
+        entropy.legend(fontsize=7)
+    return svg_of(figure)

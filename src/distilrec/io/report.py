@@ -13,6 +13,7 @@ from distilrec.io.pictures import (
     latency_distribution,
     quality_against_latency,
     quality_bars,
+    rows_of,
     training_curves,
 )
 
@@ -38,9 +39,7 @@ def render_scene(report: SceneReport) -> str:
         "trade": quality_against_latency(summary["ndcg10"], summary["latency"]),
         "latency": latency_distribution(report.samples_ms),
         "curves": training_curves(curves, summary["deciding"]),
-        "architecture": architecture_curves(
-            curves["search"], summary["search"]["edges"], summary["search"]["operations"]
-        ),
+        "architecture": architecture_curves(curves["search"], rows_of(summary["search"])),
     }
     embedded = {name: _data_uri(svg) for name, svg in pictures.items()}
     return template("scene.html").render(s=summary, pictures=embedded, examples=report.examples)

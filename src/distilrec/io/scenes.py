@@ -96,7 +96,10 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _with_absolute_paths(config: SceneConfig, folder: Path) -> SceneConfig:
-    data = config.data
+    data, table = config.data, config.search.latency_table
+    if table:
+        search = config.search.model_copy(update={"latency_table": str(_from(folder, table))})
+        config = config.model_copy(update={"search": search})
     if not isinstance(data, FileData):
         return config
     items = data.items.model_copy(update={"path": str(_from(folder, data.items.path))}) if data.items else None

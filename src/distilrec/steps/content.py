@@ -7,10 +7,11 @@ from distilrec import __version__
 from distilrec.core.config import SceneConfig, content_hash
 
 
-def content_of(step: str, config: SceneConfig, *inputs: str) -> str:
+def content_of(step: str, config: SceneConfig, *inputs: Any) -> str:
     """The hash of everything that a training's result depends on: its settings, its inputs' content, the code."""
     shared: dict[str, Any] = {"seed": config.seed, "max_length": config.max_length, "threads": config.threads}
     shared["loss"] = config.loss.model_dump(mode="json")
     settings = getattr(config, step).model_dump(mode="json")
+    settings.pop("latency_table", None)  # its content is among the inputs, wherever the file lies
     versions = [__version__, version("torch")]
     return content_hash(step, settings, shared, config.evaluate.deciding, list(inputs), versions)

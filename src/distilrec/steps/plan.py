@@ -8,6 +8,7 @@ from distilrec.core.estimate import STEPS, predicted_seconds
 from distilrec.io.saved import last_epoch
 from distilrec.io.store import Store
 from distilrec.steps.content import content_of
+from distilrec.steps.latency_table import latency_table
 from distilrec.steps.prepared import prepared
 
 
@@ -32,7 +33,7 @@ def plan(config: SceneConfig, as_of: str, store: Store) -> Plan:
     """
     dataset, manifest = prepared(config, as_of)
     counts: dict[str, int] = manifest["counts"]
-    contents = chained_contents(config, str(manifest["sha256"]))
+    contents = chained_contents(config, str(manifest["sha256"]), dataset.sequences.num_items)
     limits = {"teach": config.teach.max_epochs, "search": config.search.epochs, "retrain": config.retrain.max_epochs}
     done = {step: last_epoch(store, config.scene, step, contents[step]) for step in limits}
     predicted = predicted_seconds(config, counts["num_events"], dataset.sequences.num_items)
@@ -47,9 +48,14 @@ def plan(config: SceneConfig, as_of: str, store: Store) -> Plan:
     )
 
 
-def chained_contents(config: SceneConfig, dataset: str) -> dict[str, Any]:
-    """The content hashes that the steps of a pipeline run will give their trainings."""
+def chained_contents(config: SceneConfig, dataset: str, num_items: int) -> dict[str, Any]:
+    """The content hashes that the steps of a pipeline run will give their trainings.
+
+    Raises:
+        ConfigError: a latency table that does not belong to the scene.
+    """
     teach = content_of("teach", config, dataset)
-    search = content_of("search", config, dataset, teach)
+    measured = latency_table(config, num_items)
+    search = content_of("search", config, dataset, teach, *([measured.to_json()] if measured else []))
     derive = content_of("search", config, "derive", search)
     return {"teach": teach, "search": search, "retrain": content_of("retrain", config, dataset, teach, derive)}

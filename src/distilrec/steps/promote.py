@@ -25,6 +25,11 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 
 SUMMARY_SCHEMA = 1
+AS_RELEASED = (
+    "This student was searched and trained as AdaRec's public code does it, faults included: operations that see the "
+    "label, reversed divergences, constant costs, noisy validation, no distillation in the last stage. "
+    "It is for comparison; do not serve it."
+)
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,8 @@ def _measured(
     """The summary as far as it is known before the decision."""
     quality, latency = read_json(inputs.quality / "quality.json"), read_json(inputs.latency / "latency.json")
     data_keys = ("as_of", "sha256", "counts", "counts_before_filtering", "filter_rounds", "share_of_repeats", "split")
-    choice = read_json(inputs.search / "choice.json")
-    first, last = search_history[0]["entropy_E"], search_history[-1]["entropy_E"]
+    found = read_json(inputs.search / "choice.json")
+    first, last = (_entropies(search_history[index]) for index in (0, -1))
     return {
         "schema_version": SUMMARY_SCHEMA,
         "scene": config.scene,
@@ -99,12 +104,14 @@ def _measured(
         **latency,
         "genotype": read_json(inputs.genotype / "genotype.json"),
         "export": read_json(inputs.student / "export.json"),
+        "warnings": [AS_RELEASED] if config.search.space == "adarec-as-released" else [],
         "search": {
-            "edges": choice["edges"],
-            "operations": choice["operations"],
+            **{key: found[key] for key in ("edges", "operations", "num_rows", "num_depths", "limits")},
+            "predicted": _predicted(found["predicted_cost"], latency),
             "mean_entropy_first": float(np.mean(first)),
             "mean_entropy_last": float(np.mean(last)),
             "entropy_last": last,
+            "cost_weight_last": search_history[-1]["cost_weight"],
         },
         "seconds": {step: manifest["seconds"] for step, manifest in manifests.items()},
         "trained_seconds": {
@@ -114,6 +121,21 @@ def _measured(
         "config": config.model_dump(mode="json"),
         "versions": versions(),
     }
+
+
+def _entropies(record: dict[str, Any]) -> list[float]:
+    return [float(value) for values in record["entropy"].values() for value in values]
+
+
+def _predicted(predicted: dict[str, float], latency: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What the search took the student to cost, beside what it costs; edges that derivation pruned are in the first."""
+    cost = latency["cost"]["student"]
+    measured = {
+        "params": float(cost["encoder_params"]),
+        "macs": float(cost["encoder_macs"]),
+        "p50_ms": float(latency["latency"]["student_onnx"]["p50_ms"]),
+    }
+    return {measure: {"predicted": value, "measured": measured[measure]} for measure, value in predicted.items()}
 
 
 def _evidence(summary: dict[str, Any]) -> Evidence:
@@ -178,9 +200,11 @@ def _run_record(
 def _epoch_metrics(row: dict[str, Any]) -> dict[str, float]:
     metrics = {f"loss.{name}": value for name, value in row["losses"].items()}
     metrics |= {f"valid.{variant}.ndcg_at_10": value for variant, value in row["valid"].items()}
-    if "entropy_E" in row:
-        metrics |= {f"entropy.edge_{edge}": value for edge, value in enumerate(row["entropy_E"])}
-        metrics["expected_cost"] = row["expected_cost"]
+    if "entropy" in row:
+        for decision, values in row["entropy"].items():
+            metrics |= {f"entropy.{decision}_{index}": value for index, value in enumerate(values)}
+        metrics |= {f"expected_cost.{measure}": value for measure, value in row["expected_cost"].items()}
+        metrics["cost_weight"] = row["cost_weight"]
     return metrics
 
 

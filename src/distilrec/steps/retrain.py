@@ -8,8 +8,9 @@ from distilrec.core.config import SceneConfig
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.fit import Fit, TrainingData
 from distilrec.core.genotype import Genotype
-from distilrec.core.lessons import Distiller
+from distilrec.core.lessons import Distiller, NextItem
 from distilrec.core.objective import Objective
+from distilrec.core.released import RETRAIN as RELEASED_SETTINGS
 from distilrec.core.sequence_model import initialise
 from distilrec.io.export import check_export, export_onnx
 from distilrec.io.jsons import read_json, write_json
@@ -25,30 +26,35 @@ from distilrec.steps.training import about_training, seeded, train
 def retrain(
     config: SceneConfig, dataset: Path, teacher: Path, genotype: Path, out: Path, adapters: Adapters
 ) -> dict[str, Any]:
-    """The student starts from the supernet's weights. Writes student.onnx and teacher.onnx beside its weights."""
+    """Distilled, unless the architecture was searched as released. Writes student.onnx and teacher.onnx beside."""
     data = open_dataset(dataset)
     teacher_model, teacher_manifest = load_teacher(teacher)
     genotype_manifest = manifest_of(genotype, "derive")
     architecture = Genotype.from_json(read_json(genotype / "genotype.json"))
     generator = seeded(config, "retrain")
-    student = build_student(data.sequences.num_items, config.retrain, architecture)
-    student.load_state_dict(load_weights(genotype))
-    distillation = config.retrain.distillation
+    is_released = architecture.table == "as-released"
+    knobs = config.retrain.model_copy(update=RELEASED_SETTINGS if is_released else {})
+    student = build_student(data.sequences.num_items, knobs, architecture)
+    if knobs.start == "inherited":
+        student.load_state_dict(load_weights(genotype))
+    else:
+        initialise(student, generator)
     layers = LayerDistillation(
-        student.width, teacher_model.width, student.num_layers, teacher_model.num_layers, distillation.layer_temperature
+        student.width, teacher_model.width, student.num_layers, teacher_model.num_layers, knobs.distillation
     )
     initialise(layers, generator)
     inputs = (data.content, str(teacher_manifest["content"]), str(genotype_manifest["content"]))
     content = content_of("retrain", config, *inputs, *adapters.processes.content)
     training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
-    source = teacher_source(teacher_model, distillation, training_data, adapters)
+    source = teacher_source(teacher_model, knobs.distillation, training_data, adapters)
+    lesson = NextItem() if is_released else Distiller(source, layers, knobs.distillation, adapters.processes)
     training = Fit(
         student,
         training_data,
-        config.retrain,
+        knobs,
         generator,
         Objective(config.loss, student.num_items),
-        Distiller(source, layers, distillation, adapters.processes),
+        lesson,
         adapters.processes,
     )
     history = train(training, "retrain", content, config, data.deciding, adapters)

@@ -3,82 +3,116 @@
 from pathlib import Path
 from typing import Any
 
-from distilrec.core.cell import Supernet
-from distilrec.core.config import SceneConfig
-from distilrec.core.cost import operation_costs, relative_costs
+from distilrec.core.budget import ImpossibleBudgetError
+from distilrec.core.cell import OPERATION, CellSpace, Supernet
+from distilrec.core.config import SceneConfig, Search
+from distilrec.core.cost import CellCosts
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
+from distilrec.core.errors import ConfigError
 from distilrec.core.fit import TrainingData
-from distilrec.core.genotype import edges_of
 from distilrec.core.lessons import Distiller
 from distilrec.core.objective import Objective
+from distilrec.core.released import SEARCH as RELEASED_SETTINGS
+from distilrec.core.released import ReleasedDistiller, ReleasedSearch, ReleasedSupernet
 from distilrec.core.search import ArchitectureSearch
-from distilrec.core.sequence_model import initialise
+from distilrec.core.sequence_model import SequenceModel, initialise
+from distilrec.core.teaching import LiveTeacher
 from distilrec.io.jsons import write_json
 from distilrec.io.models import load_teacher, save_weights
 from distilrec.io.store import whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
-from distilrec.steps.inputs import open_dataset
+from distilrec.steps.inputs import OpenDataset, open_dataset
+from distilrec.steps.latency_table import latency_table
 from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import about_training, seeded, train
+
+BUDGET_KEYS = {"macs": "encoder_macs", "params": "encoder_params", "p50_ms": "p50_ms"}
 
 
 def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
     """Writes the supernet's weights, the choice, the cost table and the distributions over time."""
     data = open_dataset(dataset)
     teacher_model, teacher_manifest = load_teacher(teacher)
-    knobs = config.search
-    generator = seeded(config, "search")
-    supernet = Supernet(
-        data.sequences.num_items,
-        knobs.width,
-        config.max_length,
-        Dropout(knobs.dropout),
-        knobs.num_cells,
-        knobs.num_nodes,
-    )
-    layers = LayerDistillation(
-        knobs.width,
-        teacher_model.width,
-        knobs.num_cells,
-        teacher_model.num_layers,
-        knobs.distillation.layer_temperature,
-    )
-    initialise(supernet, generator)
-    initialise(layers, generator)
-    costs = operation_costs(knobs.width, config.max_length)
-    content = content_of("search", config, data.content, str(teacher_manifest["content"]), *adapters.processes.content)
-    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
-    source = teacher_source(teacher_model, knobs.distillation, training_data, adapters)
-    training = ArchitectureSearch(
-        supernet,
-        Distiller(source, layers, knobs.distillation, adapters.processes),
-        training_data,
-        knobs,
-        relative_costs(costs),
-        generator,
-        Objective(config.loss, data.sequences.num_items),
-        adapters.processes,
-    )
+    space = space_of(config)
+    measured = latency_table(config, data.sequences.num_items)
+    costs = CellCosts.of_space(space, measured)
+    inputs = [data.content, str(teacher_manifest["content"]), *([measured.to_json()] if measured else [])]
+    content = content_of("search", config, *inputs, *adapters.processes.content)
+    training = _begin(config, space, costs, data, teacher_model, adapters)
     history = train(training, "search", content, config, data.deciding, adapters)
     if adapters.processes.rank:
         return {}
-    relative = relative_costs(costs).tolist()
+    choice = training.choice()
     with whole_folder(out) as folder:
-        save_weights(folder.path, supernet.state_dict())
+        save_weights(folder.path, training.supernet.state_dict())
         write_json(folder.path / "history.json", history)
         found = {
-            "choice": training.choice(),
-            "edges": edges_of(knobs.num_nodes),
-            "operations": list(costs),
+            "choice": choice,
+            "edges": space.edges,
+            "operations": space.operations,
+            "num_rows": space.decisions()[OPERATION][0],
+            "num_depths": space.max_depth if space.is_depth_searched else 0,
             "num_items": data.sequences.num_items,
+            "limits": training.limits,
+            "predicted_cost": costs.of(choice),
         }
         write_json(folder.path / "choice.json", found)
-        table = [
-            {"operation": name, "params": cost.params, "macs": cost.macs, "relative": share}
-            for (name, cost), share in zip(costs.items(), relative, strict=True)
-        ]
-        write_json(folder.path / "costs.json", table)
+        table = {"per_operation": costs.per_operation, "per_cell": costs.per_cell, "rest": costs.rest}
+        write_json(folder.path / "costs.json", {"operations": space.operations, **table})
         folder.manifest.update(adapters.stamp("search", content, **about_training(history)))
     return folder.manifest
+
+
+def space_of(config: SceneConfig) -> CellSpace:
+    knobs = config.search
+    return CellSpace(
+        num_nodes=knobs.num_nodes,
+        max_depth=knobs.num_cells,
+        width=knobs.width,
+        max_length=config.max_length,
+        is_shared=knobs.cells == "shared",
+        is_depth_searched=knobs.depth == "searched",
+        table="as-released" if knobs.space == "adarec-as-released" else "causal",
+    )
+
+
+def _begin(
+    config: SceneConfig,
+    space: CellSpace,
+    costs: CellCosts,
+    data: OpenDataset,
+    teacher: SequenceModel,
+    adapters: Adapters,
+) -> ArchitectureSearch:
+    """Raises ConfigError for a budget that no student meets."""
+    knobs, generator = config.search, seeded(config, "search")
+    is_released = knobs.space == "adarec-as-released"
+    supernet = (ReleasedSupernet if is_released else Supernet)(data.sequences.num_items, Dropout(knobs.dropout), space)
+    layers = LayerDistillation(knobs.width, teacher.width, knobs.num_cells, teacher.num_layers, knobs.distillation)
+    initialise(supernet, generator)
+    initialise(layers, generator)
+    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
+    objective = Objective(config.loss, data.sequences.num_items)
+    if is_released:
+        released = knobs.model_copy(update=RELEASED_SETTINGS)
+        live = LiveTeacher(teacher, knobs.distillation.named_items)
+        distiller: Distiller = ReleasedDistiller(live, layers, knobs.distillation)
+        return ReleasedSearch(supernet, distiller, training_data, released, costs, generator, objective)
+    source = teacher_source(teacher, knobs.distillation, training_data, adapters)
+    distiller = Distiller(source, layers, knobs.distillation, adapters.processes)
+    try:
+        return ArchitectureSearch(
+            supernet, distiller, training_data, knobs, costs, generator, objective, adapters.processes
+        )
+    except ImpossibleBudgetError as error:
+        raise ConfigError("DR-CONF-006", _refusal(error, knobs)) from None
+
+
+def _refusal(error: ImpossibleBudgetError, knobs: Search) -> str:
+    parts = [
+        f"search.budget.{BUDGET_KEYS[measure]} = {limit:g}; the smallest possible is {error.smallest[measure]:g}"
+        for measure, limit in error.limits.items()
+    ]
+    return f"no student of {knobs.num_cells} cells, {knobs.width} wide, meets the budget: {'; '.join(parts)}"

@@ -1,0 +1,227 @@
+"""MovieLens-1M: the searched student against its teacher, against students of equal cost, and against no search."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.adarec.trained import Row, Workshop
+from benchmarks.peers import ROOT
+from benchmarks.results import Results
+from distilrec import entry
+from distilrec.core.cell import OPERATION, CellSpace, Student
+from distilrec.core.cost import model_cost
+from distilrec.core.dropout import Dropout
+from distilrec.core.events import Floats
+from distilrec.core.genotype import Genotype
+from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio
+from distilrec.core.nextitnet import NextItNet
+from distilrec.core.sasrec import SASRec
+from distilrec.core.sequence_model import SequenceModel
+from distilrec.io.jsons import read_json
+from distilrec.io.scenes import load_scene
+
+RUNS = Path(os.environ.get("DISTILREC_BENCH_RUNS", ROOT / "runs" / "benchmarks")).resolve()
+SCENE = str(ROOT / "scenes" / "ml1m.yaml")
+SEEDS = (0, 1, 2)
+MORE_SEEDS = (3, 4)
+NUM_RANDOM = 5
+EQUAL_COST = 0.05
+GOAL = 0.97
+PLAIN: dict[str, Callable[[int, int, Dropout], SequenceModel]] = {
+    "plain-nextitnet-64x2": lambda length, items, dropout: NextItNet(items, 64, length, dropout, 1, (1, 4)),
+    "plain-sasrec-64x1": lambda length, items, dropout: SASRec(items, 64, length, dropout, 1, 2),
+    "plain-nextitnet-64x4": lambda length, items, dropout: NextItNet(items, 64, length, dropout, 2, (1, 4)),
+    "plain-sasrec-64x2": lambda length, items, dropout: SASRec(items, 64, length, dropout, 2, 2),
+    "plain-nextitnet-128x2": lambda length, items, dropout: NextItNet(items, 128, length, dropout, 1, (1, 4)),
+    "plain-sasrec-128x1": lambda length, items, dropout: SASRec(items, 128, length, dropout, 1, 2),
+    "plain-nextitnet-128x4": lambda length, items, dropout: NextItNet(items, 128, length, dropout, 2, (1, 4)),
+    "plain-sasrec-128x2": lambda length, items, dropout: SASRec(items, 128, length, dropout, 2, 2),
+}
+"""By rising multiply-adds."""
+
+
+def workshop() -> Workshop:
+    """With the teacher of the throughput benchmark, trained if it is not there."""
+    os.environ["DISTILREC_STORE"] = str(RUNS / "store")
+    os.environ["DISTILREC_RUN_DIR"] = str(RUNS)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    entry.prepare(SCENE, "", "", str(RUNS / "dataset"))
+    entry.teach(SCENE, "", str(RUNS / "dataset"), str(RUNS / "teacher"))
+    return Workshop(RUNS, load_scene(SCENE), RUNS / "dataset", RUNS / "teacher")
+
+
+def searched(results: Results) -> None:
+    """Three seeds of search, derive and training from scratch."""
+    shop = workshop()
+    rows = [_searched(shop, seed) for seed in SEEDS]
+    teacher = np.array(shop.ranks(shop.teacher))
+    teacher_ndcg = np.where(teacher <= 10, 1.0 / np.log2(teacher + 1.0), 0.0)
+    macs = model_cost(shop.teacher).encoder_macs
+    variant = f"test users, seen items {shop.data.deciding}"
+    interval = bootstrap_mean(teacher_ndcg, seed=0)
+    results.put(
+        "ml1m.teacher.ndcg10", interval.value, "NDCG@10", f"{variant}; one seed", seeds=1,
+        interval=[interval.low, interval.high],
+    )  # fmt: skip
+    ratio = bootstrap_ratio(_mean(rows), teacher_ndcg, seed=0)
+    note = f"{variant}; by seed {_by_seed(rows)}"
+    limits = [ratio.low, ratio.high]
+    results.put("ml1m.student_over_teacher.ndcg10", ratio.value, "ratio", note, seeds=len(rows), interval=limits)
+    cheaper = [macs / row.encoder_macs for row in rows]
+    note = f"teacher {macs:,}, students {[row.encoder_macs for row in rows]} a sequence of {shop.config.max_length}"
+    results.put(
+        "ml1m.teacher_over_student.encoder_macs", min(cheaper), "ratio", f"the dearest; {note}", seeds=len(rows)
+    )
+    taught = read_json(RUNS / "teacher" / "manifest.json")["trained_seconds"]
+    took = [read_json(_folder(seed) / "search" / "manifest.json")["seconds"] for seed in SEEDS]
+    note = f"the whole step, the teacher's word included, {[round(one) for one in took]} s; teacher {taught:.0f} s"
+    results.put("ml1m.search_over_teacher.seconds", float(np.median(took)) / taught, "ratio", note, seeds=len(took))
+    results.keep("searched", {"entropy": [_entropies(seed) for seed in SEEDS], "rows": _kept(rows)})
+
+
+def more_seeds(results: Results) -> None:
+    """Two more, to see whether five agree in quality."""
+    shop = workshop()
+    rows = [_searched(shop, seed) for seed in (*SEEDS, *MORE_SEEDS)]
+    means = np.array([row.ndcg().mean() for row in rows])
+    note = f"standard deviation over five seeds of search and training, over their mean; by seed {_by_seed(rows)}"
+    results.put("ml1m.seeds.deviation_over_mean", float(means.std(ddof=1) / means.mean()), "ratio", note, seeds=5)
+    results.keep("more_seeds", _kept(rows))
+
+
+def handmade(results: Results) -> None:
+    """What one would draw by hand for the same multiply-adds: NextItNet's blocks, and SASRec's."""
+    shop = workshop()
+    length = shop.config.max_length
+    width = shop.config.search.width
+    hands: dict[str, Callable[[int, Dropout], SequenceModel]] = {
+        "nextitnet": lambda items, dropout: NextItNet(items, width, length, dropout, 2, (1, 4)),
+        "sasrec": lambda items, dropout: SASRec(items, width // 2, length, dropout, 4, 2),
+    }
+    rows = {name: [shop.trained(f"handmade-{name}", build, seed) for seed in SEEDS] for name, build in hands.items()}
+    better = max(rows, key=lambda name: float(np.mean([row.valid for row in rows[name]])))
+    note = "; ".join(f"{name} {_by_seed(each)}, {each[0].encoder_macs:,} multiply-adds" for name, each in rows.items())
+    _compare(results, "handmade", _searched_rows(shop), rows[better], f"against {better}, better on validation; {note}")
+    results.keep("handmade", {name: _kept(each) for name, each in rows.items()})
+
+
+def undistilled(results: Results) -> None:
+    """The searched architectures, trained by the same recipe without their teacher."""
+    shop = workshop()
+    rows = [shop.trained("undistilled", _built(seed), seed, is_distilled=False) for seed in SEEDS]
+    _compare(results, "undistilled", _searched_rows(shop), rows, f"by seed {_by_seed(rows)}")
+    results.keep("undistilled", _kept(rows))
+
+
+def random_architectures(results: Results) -> None:
+    """Five drawn at random from the same space, as dear as the first seed's student within 5 %."""
+    shop = workshop()
+    goal = _searched_rows(shop)[0].encoder_macs
+    drawn = _drawn(shop, goal)
+    rows = [shop.trained(f"random-{index}", _student(one), 0) for index, one in enumerate(drawn)]
+    ordered = sorted(rows, key=lambda row: row.ndcg().mean())
+    note = f"five drawn, one seed each: {_by_seed(rows)}"
+    _compare(results, "random_median", _searched_rows(shop), [ordered[NUM_RANDOM // 2]], note)
+    results.keep("random", _kept(rows))
+
+
+def plain(results: Results) -> None:
+    """The smallest undistilled SASRec or NextItNet with 0.97 of the teacher's NDCG@10 on validation."""
+    shop = workshop()
+    goal = GOAL * max(record["valid"][shop.data.deciding] for record in read_json(RUNS / "teacher" / "history.json"))
+    rows: dict[str, Row] = {}
+    for name, build in PLAIN.items():
+        rows[name] = shop.trained(name, partial(build, shop.config.max_length), 0, is_distilled=False)
+        if rows[name].valid >= goal:
+            break
+    results.keep("plain", {name: _kept([row])[0] for name, row in rows.items()})
+    tried = ", ".join(f"{name} {row.valid:.4f} ({row.encoder_macs:,})" for name, row in rows.items())
+    dearest = max(row.encoder_macs for row in _searched_rows(shop))
+    name, last = list(rows.items())[-1]
+    note = f"validation {goal:.4f} asked for; {tried}; test {last.ndcg().mean():.4f}"
+    if last.valid < goal:
+        note = f"none of them reaches it, so this is a lower bound: {note}"
+    results.put("ml1m.smallest_plain.encoder_macs_over_student", last.encoder_macs / dearest, "ratio", note, seeds=1)
+
+
+def _folder(seed: int) -> Path:
+    return RUNS / f"adarec-{seed}"
+
+
+def _searched(shop: Workshop, seed: int) -> Row:
+    folder = _folder(seed)
+    if not (folder / "genotype" / "manifest.json").is_file():
+        entry.search(SCENE, f"seed={seed}", str(RUNS / "dataset"), str(RUNS / "teacher"), str(folder / "search"))
+        entry.derive(SCENE, f"seed={seed}", str(folder / "search"), str(folder / "genotype"))
+    return shop.trained("searched", _built(seed), seed)
+
+
+def _searched_rows(shop: Workshop) -> list[Row]:
+    return [_searched(shop, seed) for seed in SEEDS]
+
+
+def _student(genotype: Genotype) -> Callable[[int, Dropout], SequenceModel]:
+    return lambda items, dropout: Student(items, dropout, genotype)
+
+
+def _built(seed: int) -> Callable[[int, Dropout], SequenceModel]:
+    return _student(Genotype.from_json(read_json(_folder(seed) / "genotype" / "genotype.json")))
+
+
+def _drawn(shop: Workshop, goal: int) -> list[Genotype]:
+    knobs, random = shop.config.search, np.random.default_rng(0)
+    found: list[Genotype] = []
+    while len(found) < NUM_RANDOM:
+        depth = int(random.integers(1, knobs.num_cells + 1)) if knobs.depth == "searched" else knobs.num_cells
+        is_shared = knobs.cells == "shared"
+        space = CellSpace(knobs.num_nodes, depth, knobs.width, shop.config.max_length, is_shared)
+        rows, options = space.decisions()[OPERATION]
+        one = space.derive({OPERATION: tuple(random.integers(options, size=rows).tolist())})
+        macs = model_cost(Student(1, Dropout(0.0), one)).encoder_macs
+        if all(one.cells) and abs(macs / goal - 1) <= EQUAL_COST:
+            found.append(one)
+    return found
+
+
+def _compare(results: Results, name: str, students: list[Row], others: list[Row], note: str) -> None:
+    """Paired over the test users, each side averaged over its seeds."""
+    interval = bootstrap_mean(_mean(students) - _mean(others), seed=0)
+    results.put(
+        f"ml1m.student_minus_{name}.ndcg10",
+        interval.value,
+        "NDCG@10",
+        f"student by seed {_by_seed(students)}; {note}",
+        seeds=len(students),
+        interval=[interval.low, interval.high],
+    )
+
+
+def _mean(rows: list[Row]) -> Floats:
+    mean: Floats = np.mean([row.ndcg() for row in rows], axis=0)
+    return mean
+
+
+def _by_seed(rows: list[Row]) -> list[float]:
+    return [round(float(row.ndcg().mean()), 4) for row in rows]
+
+
+def _entropies(seed: int) -> list[dict[str, list[float]]]:
+    return [record["entropy"] for record in read_json(_folder(seed) / "search" / "history.json")]
+
+
+def _kept(rows: list[Row]) -> list[dict[str, Any]]:
+    return [
+        {
+            "ndcg10": float(row.ndcg().mean()),
+            "valid": row.valid,
+            "encoder_macs": row.encoder_macs,
+            "encoder_params": row.encoder_params,
+            "seconds": row.seconds,
+            "epochs": row.epochs,
+        }
+        for row in rows
+    ]

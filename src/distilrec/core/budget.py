@@ -1,0 +1,132 @@
+"""Meeting a budget: the weight on cost adapts during the search, and the choice is the most likely that keeps to it.
+
+Shapes: R rows of logits, O operations.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distilrec.core.cell import DEPTH, OPERATION
+from distilrec.core.cost import CellCosts
+from distilrec.core.decisions import Choice, most_likely
+from distilrec.core.operations import ZERO
+
+RATE = 0.05
+"""An expected cost of twice the budget doubles the weight in 14 architecture steps."""
+BOUNDS = (1e-3, 1e3)
+MOST_PRESSURE = 10.0
+SMALLEST = 1e-6  # of a limit, so that a budget of nothing can be divided by
+
+Limits = dict[str, float]
+"""By measure: the most that a student may cost."""
+
+
+class ImpossibleBudgetError(ValueError):
+    """No student of the space meets it. `smallest` is by measure, each on its own."""
+
+    def __init__(self, limits: Limits, smallest: dict[str, float]) -> None:
+        super().__init__(f"no student of the space costs at most {limits}; the smallest possible are {smallest}")
+        self.limits, self.smallest = limits, smallest
+
+
+@dataclass
+class CostWeight:
+    """On the expected cost in the architecture's loss: constant, or, with limits, raised while the expected cost is
+    above the dearest limit and lowered while it is below."""
+
+    value: float
+    limits: Limits
+
+    def pressure(self, expected: Mapping[str, Tensor], costs: CellCosts) -> Tensor:
+        """The largest expected cost over its limit; what every student pays is left out of both."""
+        rest = costs.rest
+        parts = [(expected[m] - rest[m]) / max(limit - rest[m], SMALLEST) for m, limit in self.limits.items()]
+        return torch.stack(parts).max()
+
+    def adapt(self, pressure: float) -> None:
+        raised = self.value * math.exp(RATE * min(pressure - 1.0, MOST_PRESSURE))
+        self.value = min(max(raised, BOUNDS[0]), BOUNDS[1])
+
+
+def best_within(logits: Mapping[str, Tensor], costs: CellCosts, limits: Limits) -> Choice:
+    """The most likely choice that costs at most `limits` and leaves no cell dead.
+
+    A cell is dead if no operation leads out of its input: it would add a constant. The most likely choice of all is
+    taken if it keeps both rules; otherwise an integer linear program per depth finds the best that does (HiGHS).
+
+    Raises:
+        ImpossibleBudgetError: there is none.
+    """
+    free = most_likely(logits)
+    if _is_alive(free, costs) and all(costs.of(free)[measure] <= limit for measure, limit in limits.items()):
+        return free
+    log_p = {name: rows.detach().double().log_softmax(dim=1).numpy() for name, rows in logits.items()}
+    depths = range(1, costs.space.max_depth + 1) if DEPTH in logits else [costs.space.max_depth]
+    found: list[tuple[float, Choice]] = []
+    for depth in depths:
+        rows_R = _solve(log_p[OPERATION], costs, limits, depth)
+        if rows_R is None:
+            continue
+        choice: Choice = {OPERATION: tuple(rows_R)}
+        score = float(log_p[OPERATION][np.arange(len(rows_R)), rows_R].sum())
+        if DEPTH in logits:
+            choice[DEPTH] = (depth - 1,)
+            score += float(log_p[DEPTH][0, depth - 1])
+        found.append((score, choice))
+    if not found:
+        raise ImpossibleBudgetError(limits, {measure: smallest(costs, measure) for measure in limits})
+    return max(found, key=lambda one: one[0])[1]
+
+
+def smallest(costs: CellCosts, measure: str) -> float:
+    """The least that a student without a dead cell costs: one operation, the cheapest, in each of the fewest cells."""
+    space = costs.space
+    depth = 1 if space.is_depth_searched else space.max_depth
+    live = [value for name, value in zip(space.operations, costs.per_operation[measure], strict=True) if name != ZERO]
+    return costs.rest[measure] + depth * (costs.per_cell[measure] + min(live))
+
+
+def _is_alive(choice: Choice, costs: CellCosts) -> bool:
+    genotype = costs.space.derive(choice)
+    return all(genotype.cells)
+
+
+def _solve(log_p_RO: NDArray[np.float64], costs: CellCosts, limits: Limits, depth: int) -> list[int] | None:
+    """One operation for each row: maximise the log-probability; None if nothing keeps the rules."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # here, because importing it takes half a second
+
+    space = costs.space
+    num_rows, num_options = log_p_RO.shape
+    used = np.zeros(num_rows)
+    for cell in range(depth):
+        used[space.rows_of(cell)] += 1.0
+    one_each = np.kron(np.eye(num_rows), np.ones(num_options))
+    constraints = [LinearConstraint(one_each, 1.0, 1.0)]
+    for measure, limit in limits.items():
+        fixed = costs.rest[measure] + depth * costs.per_cell[measure]
+        row = np.kron(used, np.array(costs.per_operation[measure]))
+        scale = max(abs(limit), 1e-9)
+        constraints.append(LinearConstraint(row[None] / scale, -np.inf, (limit - fixed) / scale))
+    zero = np.array([float(name == ZERO) for name in space.operations])
+    from_input = np.array([float(source == 0) for source, _ in space.edges])
+    for cell in range(min(depth, space.num_distinct)):
+        leaving = np.zeros(num_rows)
+        leaving[space.rows_of(cell)] = from_input
+        constraints.append(LinearConstraint(np.kron(leaving, zero)[None], -np.inf, from_input.sum() - 1.0))
+    solved = milp(
+        -log_p_RO.ravel(),
+        integrality=np.ones(log_p_RO.size),
+        bounds=Bounds(0, 1),
+        constraints=constraints,
+        options={"mip_rel_gap": 0.0},
+    )
+    if solved.x is None:
+        return None
+    rows: list[int] = solved.x.reshape(num_rows, num_options).argmax(axis=1).tolist()
+    return rows

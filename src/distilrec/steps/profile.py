@@ -1,0 +1,67 @@
+"""profile: what each operation adds to a student's request, measured on built and exported students."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from distilrec.core.cell import OPERATION, CellSpace
+from distilrec.core.config import SceneConfig
+from distilrec.core.genotype import Genotype
+from distilrec.core.latency import LatencyTable, fit_table
+from distilrec.core.operations import OPERATIONS, ZERO
+from distilrec.core.sequence_model import initialise
+from distilrec.io.export import export_onnx
+from distilrec.io.jsons import write_json
+from distilrec.io.models import build_student
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.inputs import open_dataset
+from distilrec.steps.latency_table import place_of
+from distilrec.steps.timing import exported, interleaved, requests
+
+NUM_RANDOM, NUM_CHECKED = 12, 6
+"""Random students that the fit sees, and that only check it."""
+
+
+def profile(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> LatencyTable:
+    """Fits p50 = rest + cells + operations to students of every operation alone and to random ones; writes JSON."""
+    num_items = open_dataset(dataset).sequences.num_items
+    genotypes = _designed(config)
+    asked = requests(num_items, config.max_length, config.seed)
+    knobs = config.benchmark
+    with tempfile.TemporaryDirectory() as folder:
+        candidates = {}
+        for index, genotype in enumerate(genotypes):
+            student = build_student(num_items, config.retrain, genotype)
+            initialise(student, torch.Generator().manual_seed(index))
+            path = Path(folder) / f"{index}.onnx"
+            export_onnx(student, path)
+            candidates[str(index)] = exported(path, knobs.threads)
+            adapters.progress.tick("exporting", batch=index + 1, num_batches=len(genotypes))
+        samples_ms = interleaved(candidates, asked, knobs.warmup, knobs.repeats)
+    p50_ms = np.array([np.median(samples_ms[name]) for name in candidates])
+    cells = [genotype.cells for genotype in genotypes]
+    table = fit_table(place_of(config, num_items), list(OPERATIONS), cells, p50_ms, NUM_CHECKED)
+    write_json(out, table.to_json())
+    return table
+
+
+def _designed(config: SceneConfig) -> list[Genotype]:
+    """The deepest student with every edge, of each operation; then random ones of random depth."""
+    knobs = config.search
+
+    def of_depth(depth: int) -> CellSpace:
+        return CellSpace(knobs.num_nodes, depth, knobs.width, config.max_length, is_shared=False)
+
+    deepest = of_depth(knobs.num_cells)
+    rows, options = deepest.decisions()[OPERATION]
+    found = [
+        deepest.derive({OPERATION: (index,) * rows}) for index in range(options) if deepest.operations[index] != ZERO
+    ]
+    random = np.random.default_rng(config.seed)
+    for _ in range(NUM_RANDOM + NUM_CHECKED):
+        space = of_depth(int(random.integers(1, knobs.num_cells + 1)))
+        rows, options = space.decisions()[OPERATION]
+        found.append(space.derive({OPERATION: tuple(random.integers(options, size=rows).tolist())}))
+    return found

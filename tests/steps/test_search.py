@@ -1,0 +1,128 @@
+"""The steps of the method on a small scene: every option that changes what is searched, and what is refused."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from distilrec.core.errors import ConfigError
+from distilrec.core.latency import LatencyTable
+from distilrec.core.operations import OPERATIONS
+from distilrec.io.jsons import read_json
+from distilrec.io.models import load_student, load_teacher
+from distilrec.io.progress import Progress
+from distilrec.io.scenes import load_scene
+from distilrec.io.store import LocalStore
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.derive import derive
+from distilrec.steps.latency_table import latency_table, place_of
+from distilrec.steps.prepare import prepare
+from distilrec.steps.profile import profile
+from distilrec.steps.retrain import retrain
+from distilrec.steps.search import search
+from distilrec.steps.teach import teach
+
+SCENE = """
+scene: shop
+data: {source: synthetic, num_users: 60, num_items: 20, events_per_user: 12}
+max_length: 10
+threads: 1
+teach: {model: bert4rec, width: 8, num_blocks: 2, max_epochs: 1, masked: {max_epochs: 1}}
+search: {width: 8, num_cells: 2, epochs: 2, architecture_after: 0}
+retrain: {max_epochs: 1}
+benchmark: {repeats: 100, warmup: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A folder with a dataset, a BERT4Rec teacher and a latency table that was not measured but made up."""
+    folder = tmp_path_factory.mktemp("shop")
+    config = load_scene(SCENE)
+    prepare(config, "", folder / "dataset", _adapters(folder))
+    teach(config, folder / "dataset", folder / "teacher", _adapters(folder))
+    num_items = read_json(folder / "dataset" / "manifest.json")["counts"]["num_items"]
+    each = {name: 0.01 * index for index, name in enumerate(reversed(OPERATIONS))}
+    table = LatencyTable(place_of(config, num_items), 0.1, 0.05, each, 0.0)
+    (folder / "table.json").write_text(json.dumps(table.to_json()))
+    return folder
+
+
+def _adapters(folder) -> Adapters:
+    return Adapters(LocalStore(folder / "store"), Progress(folder, "search"), SimpleNamespace(), 0.0)
+
+
+def _searched(shop, out, overrides):
+    config = load_scene(SCENE, f"search.latency_table={shop / 'table.json'} {overrides}")
+    inputs = (shop / "dataset", shop / "teacher")
+    search(config, *inputs, out / "search", _adapters(shop))
+    derive(config, out / "search", out / "genotype", _adapters(shop))
+    retrain(config, *inputs, out / "genotype", out / "student", _adapters(shop))
+    return read_json(out / "genotype" / "cost.json"), load_student(out / "student")[0]
+
+
+def test_bert4rec_is_taught_in_two_stages(shop):
+    model, manifest = load_teacher(shop / "teacher")
+    assert type(model).__name__ == "BERT4Rec"
+    masked, tuned = (read_json(shop / "teacher" / name) for name in ("masked.json", "history.json"))
+    assert len(masked) == len(tuned) == 1
+    assert manifest["trained_seconds"] == pytest.approx(masked[0]["seconds"] + tuned[0]["seconds"], abs=0.01)
+
+
+def test_depth_and_cells_of_their_own_within_every_budget(shop, tmp_path):
+    table = read_json(shop / "table.json")
+    p50_ms = table["rest_ms"] + 2 * table["cell_ms"] + 4 * max(table["operation_ms"].values())
+    limits = f"search.budget.encoder_macs=8000 search.budget.encoder_params=900 search.budget.p50_ms={p50_ms}"
+    options = "search.cells=per-depth search.depth=searched search.cost_measures=[macs,p50_ms] retrain.start=scratch"
+    mapping = "search.distillation.layers=left-jump retrain.distillation.layer_weights=uniform"
+    cost, student = _searched(shop, tmp_path, f"{limits} {options} {mapping}")
+    assert cost["limits"] == {"macs": 8000, "params": 900, "p50_ms": pytest.approx(p50_ms)}
+    for measure, limit in cost["limits"].items():
+        assert cost["predicted"][measure] <= limit
+    assert cost["measured"]["encoder_macs"] <= cost["predicted"]["macs"]
+    assert 1 <= student.num_layers <= 2
+
+
+def test_as_released_goes_through_every_step(shop, tmp_path):
+    _, student = _searched(shop, tmp_path, "search.space=adarec-as-released")
+    assert type(student).__name__ == "ReleasedStudent"
+    history = read_json(tmp_path / "student" / "history.json")
+    assert history[0]["losses"]["soft"] == 0.0, "cross-entropy alone"
+
+
+def test_an_impossible_budget_is_refused_with_the_smallest_value(shop, tmp_path):
+    with pytest.raises(ConfigError, match=r"encoder_params = 10; the smallest possible is 38") as caught:
+        _searched(shop, tmp_path, "search.budget.encoder_params=10")
+    assert caught.value.code == "DR-CONF-006"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [("search.width=16", "width 8, not 16"), ("benchmark.threads=2 max_length=9", "threads 1, not 2; max_length 10")],
+)
+def test_a_latency_table_of_another_student_is_refused(shop, tmp_path, overrides, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        _searched(shop, tmp_path, overrides)
+    assert caught.value.code == "DR-CONF-007"
+
+
+def test_a_latency_table_of_another_machine_is_refused(shop, tmp_path):
+    table = read_json(shop / "table.json")
+    table["place"]["device"] = "another processor"
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    config = load_scene(SCENE, f"search.latency_table={tmp_path / 'table.json'}")
+    with pytest.raises(ConfigError, match="device 'another processor', not"):
+        search(config, shop / "dataset", shop / "teacher", tmp_path / "search", _adapters(shop))
+
+
+def test_profile_measures_a_table_that_the_search_takes(shop, tmp_path, monkeypatch):
+    monkeypatch.setattr("distilrec.steps.profile.NUM_RANDOM", 2)  # fewer students to export
+    monkeypatch.setattr("distilrec.steps.profile.NUM_CHECKED", 1)
+    small = "search.num_cells=1 search.num_nodes=1"
+    measured = profile(load_scene(SCENE, small), shop / "dataset", tmp_path / "table.json", _adapters(tmp_path))
+    taken = latency_table(load_scene(SCENE, f"search.latency_table={tmp_path / 'table.json'}"), 20)
+    assert taken == measured
+    assert set(measured.operation_ms) == set(OPERATIONS) and min(measured.operation_ms.values()) >= 0
+    assert measured.rest_ms + measured.cell_ms + max(measured.operation_ms.values()) > 0
+    assert "exporting" in (tmp_path / "progress.jsonl").read_text()
