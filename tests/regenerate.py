@@ -74,8 +74,12 @@ def adarec_page() -> str:
         f"| {name} | {one['relative_bias']:.3f} ± {one['bias_standard_error']:.3f} | {one['relative_deviation']:.2f} |"
         for name, one in _measurements("adarec").get("estimators", {}).items()
     ]
+    measured = _measurements("adarec")
+    entropy = ["| seed | mean entropy of all choices, by epoch |", "| --- | --- |"]
+    for seed, values in measured.get("searched", {}).get("mean_entropy", {}).items():
+        entropy.append(f"| {seed} | {', '.join(f'{value:.2f}' for value in values)} |")
     estimators = ["| estimator | bias | deviation |", "| --- | ---: | ---: |", *rows]
-    return _page("adarec.md", {"figures": _figures("adarec"), "estimators": estimators})
+    return _page("adarec.md", {"figures": _figures("adarec"), "entropy": entropy, "estimators": estimators})
 
 
 def _measurements(benchmark: str) -> dict[str, Any]:

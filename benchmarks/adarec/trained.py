@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distilrec.core.config import SceneConfig, content_hash
+from distilrec.core.config import SceneConfig
 from distilrec.core.cost import model_cost
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
@@ -25,6 +25,7 @@ from distilrec.io.models import load_teacher
 from distilrec.io.progress import Progress
 from distilrec.io.store import LocalStore
 from distilrec.steps.adapters import Adapters
+from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset
 from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import seeded, train
@@ -78,14 +79,16 @@ class Workshop:
         ranks = rank_users(ModelScorer(model), sequences.without_last(1), sequences.target(1))
         return [int(rank) for rank in ranks.variant(self.data.deciding)]
 
-    def trained(self, name: str, build: Build, seed: int, is_distilled: bool = True) -> Row:
-        """From scratch, by the scene's `retrain` settings; without distillation by the same ones."""
+    def trained(self, name: str, build: Build, seed: int, is_distilled: bool = True, described: Any = None) -> Row:
+        """From scratch, by the scene's `retrain` settings; without distillation by the same ones.
+
+        `described` is what tells models of one name apart, such as a genotype.
+        """
         config = self.config.model_copy(update={"seed": seed})
-        recipe = config.retrain.model_dump(mode="json")
         num_items = self.data.sequences.num_items
         model = build(num_items, Dropout(config.retrain.dropout))
         cost = model_cost(model)
-        content = content_hash(name, seed, recipe, asdict(cost), is_distilled, *self.content)
+        content = content_of("retrain", config, name, described, asdict(cost), is_distilled, *self.content)
         path = self.folder / "rows" / f"{name}-{seed}-{content}.json"
         if path.is_file():
             return Row(**read_json(path))

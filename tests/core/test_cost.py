@@ -1,5 +1,7 @@
 """The analytic counter against torch's own, and the relaxed cost against the built student."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distilrec.core.cell import DEPTH, OPERATION, Student
 from distilrec.core.config import Teach
-from distilrec.core.cost import MACS, PARAMS, CellCosts, count_params, model_cost
+from distilrec.core.cost import MACS, P50_MS, PARAMS, CellCosts, count_params, model_cost
 from distilrec.core.decisions import Choice, draw, probabilities
 from distilrec.core.dropout import Dropout
 from distilrec.core.latency import LatencyTable, Place, fit_table
@@ -103,19 +105,23 @@ def test_normalised_cost_is_in_the_unit_interval_and_falls_when_the_dear_become_
     assert (logits.grad[:, names.index("zero")] < 0).all()
 
 
-def test_a_latency_table_is_fitted_back_from_what_it_predicts():
-    place = Place("a cpu", "a runtime", 1, WIDTH, LENGTH, NUM_ITEMS)
+def test_a_latency_table_is_fitted_back_from_the_students_that_it_prices():
+    place = Place("a cpu", "a runtime", 1, WIDTH, 3, LENGTH, NUM_ITEMS)
     each = {name: 0.01 * (index + 1) for index, name in enumerate(OPERATIONS)} | {"zero": 0.0}
     true = LatencyTable(place, rest_ms=0.2, cell_ms=0.05, operation_ms=each, error=0.0)
-    searched = space(4, is_shared=False)
-    rows, options = searched.decisions()[OPERATION]
-    drawn = torch.randint(options, (40, rows), generator=generator(6)).tolist()
-    cells = [searched.derive({OPERATION: tuple(row)}).cells[: 1 + index % 4] for index, row in enumerate(drawn)]
-    fitted = fit_table(place, list(OPERATIONS), cells, np.array([true.predict(one) for one in cells]), num_checked=5)
-    assert fitted.error < 1e-6
-    assert fitted.operation_ms == pytest.approx(true.operation_ms, abs=1e-6)
+    random, cells, p50_ms = generator(6), [], []
+    for index in range(40):
+        searched = space(1 + index % 4, is_shared=False)
+        rows, options = searched.decisions()[OPERATION]
+        live = torch.randint(options - 1, (rows,), generator=random)  # without zero, nothing is pruned
+        choice: Choice = {OPERATION: tuple(live.tolist())}
+        cells.append(searched.derive(choice).cells)
+        p50_ms.append(CellCosts.of_space(searched, true).of(choice)[P50_MS])
+    fitted = fit_table(place, list(OPERATIONS), cells, np.array(p50_ms), num_checked=5)
+    assert fitted.error < 1e-5
+    assert fitted.operation_ms == pytest.approx(true.operation_ms, abs=1e-5)
     assert LatencyTable.from_json(fitted.to_json()) == fitted
-    assert place.differences(Place("a cpu", "a runtime", 2, WIDTH, 99, NUM_ITEMS)) == [
+    assert place.differences(replace(place, threads=2, max_length=99)) == [
         "threads 1, not 2",
         f"max_length {LENGTH}, not 99",
     ]

@@ -1,13 +1,15 @@
 """The steps of the method on a small scene: every option that changes what is searched, and what is refused."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from distilrec.core.errors import ConfigError
+from distilrec.core.errors import ArtifactError, ConfigError
 from distilrec.core.latency import LatencyTable
 from distilrec.core.operations import OPERATIONS
+from distilrec.core.parallel import Processes
 from distilrec.io.jsons import read_json
 from distilrec.io.models import load_student, load_teacher
 from distilrec.io.progress import Progress
@@ -53,7 +55,7 @@ def _adapters(folder) -> Adapters:
 
 
 def _searched(shop, out, overrides):
-    config = load_scene(SCENE, f"search.latency_table={shop / 'table.json'} {overrides}")
+    config = load_scene(SCENE, overrides)
     inputs = (shop / "dataset", shop / "teacher")
     search(config, *inputs, out / "search", _adapters(shop))
     derive(config, out / "search", out / "genotype", _adapters(shop))
@@ -75,7 +77,8 @@ def test_depth_and_cells_of_their_own_within_every_budget(shop, tmp_path):
     limits = f"search.budget.encoder_macs=8000 search.budget.encoder_params=900 search.budget.p50_ms={p50_ms}"
     options = "search.cells=per-depth search.depth=searched search.cost_measures=[macs,p50_ms] retrain.start=scratch"
     mapping = "search.distillation.layers=left-jump retrain.distillation.layer_weights=uniform"
-    cost, student = _searched(shop, tmp_path, f"{limits} {options} {mapping}")
+    table_path = f"search.latency_table={shop / 'table.json'}"
+    cost, student = _searched(shop, tmp_path, f"{table_path} {limits} {options} {mapping}")
     assert cost["limits"] == {"macs": 8000, "params": 900, "p50_ms": pytest.approx(p50_ms)}
     for measure, limit in cost["limits"].items():
         assert cost["predicted"][measure] <= limit
@@ -84,7 +87,7 @@ def test_depth_and_cells_of_their_own_within_every_budget(shop, tmp_path):
 
 
 def test_as_released_goes_through_every_step(shop, tmp_path):
-    _, student = _searched(shop, tmp_path, "search.space=adarec-as-released")
+    _, student = _searched(shop, tmp_path, "search.space=adarec-as-released retrain.max_epochs=2")
     assert type(student).__name__ == "ReleasedStudent"
     history = read_json(tmp_path / "student" / "history.json")
     assert history[0]["losses"]["soft"] == 0.0, "cross-entropy alone"
@@ -97,13 +100,31 @@ def test_an_impossible_budget_is_refused_with_the_smallest_value(shop, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_search_of_another_space_is_not_derived(shop, tmp_path):
+    search(load_scene(SCENE), shop / "dataset", shop / "teacher", tmp_path / "search", _adapters(shop))
+    other = load_scene(SCENE, "search.num_cells=3")
+    with pytest.raises(ArtifactError, match=r"'max_depth': 2.*'max_depth': 3"):
+        derive(other, tmp_path / "search", tmp_path / "genotype", _adapters(shop))
+
+
+def test_as_released_is_for_one_process(shop, tmp_path):
+    several = replace(_adapters(shop), processes=Processes(0, 2, lambda _: None))
+    with pytest.raises(ConfigError, match="not for torchrun"):
+        search(
+            load_scene(SCENE, "search.space=adarec-as-released"),
+            *(shop / "dataset", shop / "teacher"),
+            tmp_path / "search",
+            several,
+        )
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [("search.width=16", "width 8, not 16"), ("benchmark.threads=2 max_length=9", "threads 1, not 2; max_length 10")],
 )
 def test_a_latency_table_of_another_student_is_refused(shop, tmp_path, overrides, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        _searched(shop, tmp_path, overrides)
+        _searched(shop, tmp_path, f"search.latency_table={shop / 'table.json'} {overrides}")
     assert caught.value.code == "DR-CONF-007"
 
 
@@ -121,7 +142,7 @@ def test_profile_measures_a_table_that_the_search_takes(shop, tmp_path, monkeypa
     monkeypatch.setattr("distilrec.steps.profile.NUM_CHECKED", 1)
     small = "search.num_cells=1 search.num_nodes=1"
     measured = profile(load_scene(SCENE, small), shop / "dataset", tmp_path / "table.json", _adapters(tmp_path))
-    taken = latency_table(load_scene(SCENE, f"search.latency_table={tmp_path / 'table.json'}"), 20)
+    taken = latency_table(load_scene(SCENE, f"{small} search.latency_table={tmp_path / 'table.json'}"), 20)
     assert taken == measured
     assert set(measured.operation_ms) == set(OPERATIONS) and min(measured.operation_ms.values()) >= 0
     assert measured.rest_ms + measured.cell_ms + max(measured.operation_ms.values()) > 0

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from distilrec.core.cell import DEPTH, OPERATION
 from distilrec.core.cost import CellCosts
-from distilrec.core.decisions import Choice, most_likely
+from distilrec.core.decisions import Choice, most_likely, probabilities
 from distilrec.core.operations import ZERO
 
 RATE = 0.05
 """An expected cost of twice the budget doubles the weight in 14 architecture steps."""
 BOUNDS = (1e-3, 1e3)
 MOST_PRESSURE = 10.0
+STRONGEST_TILT = 8.0  # there an operation has a 3,000th of the chance of a free one
 SMALLEST = 1e-6  # of a limit, so that a budget of nothing can be divided by
 
 Limits = dict[str, float]
@@ -54,6 +55,33 @@ class CostWeight:
         self.value = min(max(raised, BOUNDS[0]), BOUNDS[1])
 
 
+def tilt(costs: CellCosts, limits: Limits) -> Tensor:
+    """What to add to each operation's logit, shape (O,), so that a search begins with students that cost what the
+    budget allows: -strength * cost, zero without limits or where the even distribution is within them.
+
+    Otherwise the weights learn in students many times as dear as the one that is wanted.
+    """
+    if not limits:
+        return torch.zeros(len(costs.space.operations))
+    shares = [torch.tensor(costs.per_operation[measure]) / max(costs.per_operation[measure]) for measure in limits]
+    dearness_O = torch.stack(shares).amax(dim=0)
+    shapes = costs.space.decisions()
+    even = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    weight = CostWeight(1.0, limits)
+
+    def is_within(strength: float) -> bool:
+        tilted = {**even, OPERATION: even[OPERATION] - strength * dearness_O}
+        return float(weight.pressure(costs.expected(probabilities(tilted)), costs)) <= 1.0
+
+    if is_within(0.0):
+        return torch.zeros_like(dearness_O)
+    low, high = 0.0, STRONGEST_TILT
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_within(middle) else (middle, high)
+    return -high * dearness_O
+
+
 def best_within(logits: Mapping[str, Tensor], costs: CellCosts, limits: Limits) -> Choice:
     """The most likely choice that costs at most `limits` and leaves no cell dead.
 
@@ -81,7 +109,9 @@ def best_within(logits: Mapping[str, Tensor], costs: CellCosts, limits: Limits) 
         found.append((score, choice))
     if not found:
         raise ImpossibleBudgetError(limits, {measure: smallest(costs, measure) for measure in limits})
-    return max(found, key=lambda one: one[0])[1]
+    best = max(found, key=lambda one: one[0])[1]
+    assert all(costs.of(best)[measure] <= limit for measure, limit in limits.items()), "the program's tolerance"
+    return best
 
 
 def smallest(costs: CellCosts, measure: str) -> float:

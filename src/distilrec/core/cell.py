@@ -160,13 +160,13 @@ class Supernet(SequenceModel):
         states = [*got.hidden]
         with torch.no_grad():
             for index in range(depth, self.space.max_depth):
-                states.append(self._cell(index)(states[-1]))
+                states.append(self._cell(index, is_mixed=False)(states[-1]))
         mixed_BLD = mix_drawn(mixture[DEPTH][0], depth - 1, states)
         return Layers(got.embedded_BLD, got.hidden, self.finish(mixed_BLD))
 
-    def _cell(self, index: int) -> partial[Tensor]:
+    def _cell(self, index: int, is_mixed: bool = True) -> partial[Tensor]:
         rows, mixture = self.space.rows_of(index), self._draw.mixture
-        mixture_EO = mixture[OPERATION][rows] if mixture else None
+        mixture_EO = mixture[OPERATION][rows] if mixture and is_mixed else None
         return partial(self.layers[index], choice_E=self._draw.choice[OPERATION][rows], mixture_EO=mixture_EO)
 
     def macs_per_position(self) -> int:

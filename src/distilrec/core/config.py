@@ -193,7 +193,8 @@ class Budget(Closed):
 
 class Search(Closed):
     space: Literal["adarec-cell", "adarec-as-released"] = "adarec-cell"
-    """As released: AdaRec with the faults of its public code, for comparison only (docs/method.md)."""
+    """As released: AdaRec with the faults of its public code, for comparison only (docs/method.md). It brings its own
+    learning rates, batch sizes, temperatures, losses and costs: the keys for them are not read then."""
     width: int = Field(32, ge=4, le=4096)
     """The student's (AdaRec: 32 for a SASRec teacher)."""
     num_cells: int = Field(4, ge=1, le=64)
@@ -201,7 +202,8 @@ class Search(Closed):
     cells: Literal["shared", "per-depth"] = "shared"
     """One architecture for all cells (AdaRec), or one for each depth."""
     depth: Literal["fixed", "searched"] = "fixed"
-    """Searched: the number of cells is a decision too, from 1 to `num_cells` (AdaBERT)."""
+    """Searched: the number of cells is a decision too, from 1 to `num_cells` (AdaBERT). Straight-through, its gradient
+    is that of the state after the cells; the hidden states' loss takes part in it by the score function alone."""
     num_nodes: int = Field(3, ge=1, le=8)
     dropout: float = Field(0.1, ge=0, lt=1)
     epochs: int = Field(12, ge=1, le=10_000)
@@ -247,8 +249,19 @@ class Search(Closed):
         return self
 
     @model_validator(mode="after")
+    def _there_is_a_depth_to_search(self) -> "Search":
+        if self.depth == "searched" and self.num_cells == 1:
+            raise ConfigError("DR-CONF-005", "search: the depth of num_cells 1 cannot be searched")
+        return self
+
+    @model_validator(mode="after")
     def _released_has_no_more(self) -> "Search":
-        asked = {"cells": self.cells != "shared", "depth": self.depth != "fixed", "budget": bool(self.budget.limits())}
+        asked = {
+            "cells": self.cells != "shared",
+            "depth": self.depth != "fixed",
+            "budget": bool(self.budget.limits()),
+            "latency_table": self.latency_table is not None,
+        }
         for name, is_asked in asked.items():
             if self.space == "adarec-as-released" and is_asked:
                 raise ConfigError("DR-CONF-005", f"search: {name} cannot be chosen with space adarec-as-released")

@@ -1,6 +1,6 @@
 """Statistics of repeated, interleaved timings. The clock itself is read elsewhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class Place:
     runtime: str
     threads: int
     width: int
+    num_nodes: int
     max_length: int
     num_items: int
 
@@ -63,12 +64,6 @@ class LatencyTable:
     cell_ms: float
     operation_ms: dict[str, float]
     error: float
-
-    def predict(self, cells: Iterable[Mapping[Any, str]]) -> float:
-        """Milliseconds, of a student with these cells: operation by edge."""
-        return self.rest_ms + sum(
-            self.cell_ms + sum(self.operation_ms[name] for name in cell.values()) for cell in cells
-        )
 
     def to_json(self) -> dict[str, Any]:
         return {"schema_version": 1, **asdict(self)}

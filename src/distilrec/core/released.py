@@ -2,8 +2,10 @@
 
 What it restores: operations that see the future, in windows padded on the left; batch statistics; reverse KL, summed
 over positions and padding; constant costs of another width and length; one batch for weights and architecture;
-distributions that hardly move; validation of noisily drawn architectures; fine-tuning without distillation
-(adarec.md sections 2 to 4 and 8). Not restored: the untied output layer, the stepwise learning rate.
+distributions that hardly move; the epoch chosen by ranking a noisily drawn architecture; fine-tuning without
+distillation, from which the inherited student is kept if it ranks better (adarec.md sections 2 to 4 and 8). Not
+restored: the untied output layer, the learning rate that falls in steps, padding beyond the longest window of a batch
+in the losses, and the choice of epochs by MRR@5 or HR@5, which is by NDCG@10 here.
 
 Shapes: B sequences, L positions, D width, V items, E teacher width, S student layers, T teacher layers.
 """
@@ -22,8 +24,9 @@ from distilrec.core.distill import LayerDistillation
 from distilrec.core.evaluation import Scorer
 from distilrec.core.lessons import Distiller, Losses
 from distilrec.core.objective import Objective
-from distilrec.core.search import ArchitectureSearch
+from distilrec.core.search import ArchitectureSearch, SearchRecord
 from distilrec.core.sequence_model import Layers, ModelScorer, SequenceModel
+from distilrec.core.snapshot import Snapshot
 from distilrec.core.teaching import LiveTeacher
 from distilrec.core.transport import transport_loss
 
@@ -103,12 +106,42 @@ class ReleasedSearch(ArchitectureSearch):
             self.logits.values(), lr=ARCHITECTURE_LEARNING_RATE, weight_decay=ARCHITECTURE_WEIGHT_DECAY
         )
 
+        self.best = -1.0
+        self.best_tensors: dict[str, Tensor] = {}
+
     def temperature(self) -> float:
         return float(0.8 ** (self.epoch // 5))
 
     def choice(self) -> Choice:
-        """Zero edges and dead cells included."""
-        return most_likely(self.logits)
+        """Of the epoch whose noisy draw ranked best; zero edges and dead cells included."""
+        if not self.best_tensors:
+            return most_likely(self.logits)
+        return most_likely({name: self.best_tensors[f"logits.{name}"] for name in self.logits})
+
+    def weights(self) -> dict[str, Tensor]:
+        """Of the same epoch."""
+        start = "weights."
+        return {name[len(start) :]: t for name, t in self.best_tensors.items() if name.startswith(start)}
+
+    def _record(self, *given: Any) -> SearchRecord:
+        record = super()._record(*given)
+        if record.valid[self.data.deciding] > self.best:
+            self.best = record.valid[self.data.deciding]
+            kept = {f"weights.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
+            kept |= {f"logits.{name}": rows.detach() for name, rows in self.logits.items()}
+            self.best_tensors = {name: tensor.clone() for name, tensor in kept.items()}
+        return record
+
+    def snapshot(self) -> Snapshot:
+        saved = super().snapshot()
+        saved.values["best"] = self.best
+        saved.put("best", self.best_tensors)
+        return saved
+
+    def restore(self, saved: Snapshot) -> None:
+        super().restore(saved)
+        self.best = float(saved.values["best"])
+        self.best_tensors = saved.get("best")
 
     def weight_step(self, batch: Batch, temperature: float) -> Losses:
         """Moves both."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from distilrec.core.batching import Batch, Windows, training_batches
-from distilrec.core.budget import CostWeight, Limits, best_within
-from distilrec.core.cell import Supernet
+from distilrec.core.budget import CostWeight, Limits, best_within, tilt
+from distilrec.core.cell import OPERATION, Supernet
 from distilrec.core.config import Search
 from distilrec.core.cost import CellCosts
 from distilrec.core.decisions import Choice, Draw, draw, entropies, log_probability, probabilities, temperature_at
@@ -98,6 +98,8 @@ class ArchitectureSearch:
             name: nn.Parameter(0.01 * torch.randn(shape, generator=generator))
             for name, shape in supernet.space.decisions().items()
         }
+        with torch.no_grad():
+            self.logits[OPERATION].add_(tilt(costs, self.limits))
         self.choice()  # an impossible budget is refused now
         self.trained = nn.ModuleList([supernet, *distiller.modules])
         self.weight_optimiser = torch.optim.AdamW(
@@ -217,6 +219,11 @@ class ArchitectureSearch:
     def validated(self) -> Scorer:
         """What validation ranks: the noise-free choice with the shared weights."""
         return self.distiller.scorer(self.supernet.select(Draw(self.choice())))
+
+    def weights(self) -> dict[str, Tensor]:
+        """The supernet's, for the student to inherit."""
+        weights: dict[str, Tensor] = self.supernet.state_dict()
+        return weights
 
     def _batches(self, windows: Windows) -> Iterator[Batch]:
         return training_batches(self.data.train, windows, self.config.batch_size, self.generator, self.processes)

@@ -14,7 +14,7 @@ from distilrec.io.models import build_student, load_weights, save_weights
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
-from distilrec.steps.search import space_of
+from distilrec.steps.spaces import space_of
 
 
 def derive(config: SceneConfig, search: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
@@ -22,11 +22,9 @@ def derive(config: SceneConfig, search: Path, out: Path, adapters: Adapters) -> 
     manifest = manifest_of(search, "search")
     found = read_json(search / "choice.json")
     space = space_of(config)
+    if found["space"] != asdict(space):
+        raise ArtifactError("DR-ART-001", f"{search} was searched in {found['space']}, the scene says {asdict(space)}")
     choice = {name: tuple(rows) for name, rows in found["choice"].items()}
-    if {name: len(rows) for name, rows in choice.items()} != {
-        name: rows for name, (rows, _) in space.decisions().items()
-    }:
-        raise ArtifactError("DR-ART-001", f"{search} was searched in another space than the scene's")
     genotype = space.derive(choice)
     student = build_student(found["num_items"], config.retrain, genotype)
     cost = {"measured": asdict(model_cost(student)), "predicted": found["predicted_cost"], "limits": found["limits"]}

@@ -17,6 +17,7 @@ def place_of(config: SceneConfig, num_items: int) -> Place:
         runtime=f"onnxruntime {version('onnxruntime')}",
         threads=config.benchmark.threads,
         width=config.search.width,
+        num_nodes=config.search.num_nodes,
         max_length=config.max_length,
         num_items=num_items,
     )

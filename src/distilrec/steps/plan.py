@@ -52,10 +52,14 @@ def chained_contents(config: SceneConfig, dataset: str, num_items: int) -> dict[
     """The content hashes that the steps of a pipeline run will give their trainings.
 
     Raises:
-        ConfigError: a latency table that does not belong to the scene.
+        ConfigError: a latency table that does not belong to the scene, or a budget that no student meets.
     """
     teach = content_of("teach", config, dataset)
     measured = latency_table(config, num_items)
+    if config.search.budget.limits():
+        from distilrec.steps.spaces import costs_of  # here, because importing it takes seconds
+
+        costs_of(config, measured)
     search = content_of("search", config, dataset, teach, *([measured.to_json()] if measured else []))
     derive = content_of("search", config, "derive", search)
     return {"teach": teach, "search": search, "retrain": content_of("retrain", config, dataset, teach, derive)}

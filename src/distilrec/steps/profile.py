@@ -8,6 +8,7 @@ import torch
 
 from distilrec.core.cell import OPERATION, CellSpace
 from distilrec.core.config import SceneConfig
+from distilrec.core.errors import RunError
 from distilrec.core.genotype import Genotype
 from distilrec.core.latency import LatencyTable, fit_table
 from distilrec.core.operations import OPERATIONS, ZERO
@@ -26,6 +27,8 @@ NUM_RANDOM, NUM_CHECKED = 12, 6
 
 def profile(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> LatencyTable:
     """Fits p50 = rest + cells + operations to students of every operation alone and to random ones; writes JSON."""
+    if not out.resolve().parent.is_dir():
+        raise RunError("DR-RUN-004", f"{out} cannot be written: there is no folder {out.resolve().parent}")
     num_items = open_dataset(dataset).sequences.num_items
     genotypes = _designed(config)
     asked = requests(num_items, config.max_length, config.seed)

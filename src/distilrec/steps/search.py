@@ -1,11 +1,11 @@
 """search: find the student's architecture by gradient, with distillation and cost."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distilrec.core.budget import ImpossibleBudgetError
 from distilrec.core.cell import OPERATION, CellSpace, Supernet
-from distilrec.core.config import SceneConfig, Search
+from distilrec.core.config import SceneConfig
 from distilrec.core.cost import CellCosts
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
@@ -25,10 +25,9 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset
 from distilrec.steps.latency_table import latency_table
+from distilrec.steps.spaces import costs_of, space_of
 from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import about_training, seeded, train
-
-BUDGET_KEYS = {"macs": "encoder_macs", "params": "encoder_params", "p50_ms": "p50_ms"}
 
 
 def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
     teacher_model, teacher_manifest = load_teacher(teacher)
     space = space_of(config)
     measured = latency_table(config, data.sequences.num_items)
-    costs = CellCosts.of_space(space, measured)
+    costs = costs_of(config, measured)
     inputs = [data.content, str(teacher_manifest["content"]), *([measured.to_json()] if measured else [])]
     content = content_of("search", config, *inputs, *adapters.processes.content)
     training = _begin(config, space, costs, data, teacher_model, adapters)
@@ -46,9 +45,10 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
         return {}
     choice = training.choice()
     with whole_folder(out) as folder:
-        save_weights(folder.path, training.supernet.state_dict())
+        save_weights(folder.path, training.weights())
         write_json(folder.path / "history.json", history)
         found = {
+            "space": asdict(space),
             "choice": choice,
             "edges": space.edges,
             "operations": space.operations,
@@ -65,19 +65,6 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
     return folder.manifest
 
 
-def space_of(config: SceneConfig) -> CellSpace:
-    knobs = config.search
-    return CellSpace(
-        num_nodes=knobs.num_nodes,
-        max_depth=knobs.num_cells,
-        width=knobs.width,
-        max_length=config.max_length,
-        is_shared=knobs.cells == "shared",
-        is_depth_searched=knobs.depth == "searched",
-        table="as-released" if knobs.space == "adarec-as-released" else "causal",
-    )
-
-
 def _begin(
     config: SceneConfig,
     space: CellSpace,
@@ -89,6 +76,8 @@ def _begin(
     """Raises ConfigError for a budget that no student meets."""
     knobs, generator = config.search, seeded(config, "search")
     is_released = knobs.space == "adarec-as-released"
+    if is_released and adapters.processes.count > 1:
+        raise ConfigError("DR-CONF-005", "search: space adarec-as-released is for one process, not for torchrun")
     supernet = (ReleasedSupernet if is_released else Supernet)(data.sequences.num_items, Dropout(knobs.dropout), space)
     layers = LayerDistillation(knobs.width, teacher.width, knobs.num_cells, teacher.num_layers, knobs.distillation)
     initialise(supernet, generator)
@@ -102,17 +91,6 @@ def _begin(
         return ReleasedSearch(supernet, distiller, training_data, released, costs, generator, objective)
     source = teacher_source(teacher, knobs.distillation, training_data, adapters)
     distiller = Distiller(source, layers, knobs.distillation, adapters.processes)
-    try:
-        return ArchitectureSearch(
-            supernet, distiller, training_data, knobs, costs, generator, objective, adapters.processes
-        )
-    except ImpossibleBudgetError as error:
-        raise ConfigError("DR-CONF-006", _refusal(error, knobs)) from None
-
-
-def _refusal(error: ImpossibleBudgetError, knobs: Search) -> str:
-    parts = [
-        f"search.budget.{BUDGET_KEYS[measure]} = {limit:g}; the smallest possible is {error.smallest[measure]:g}"
-        for measure, limit in error.limits.items()
-    ]
-    return f"no student of {knobs.num_cells} cells, {knobs.width} wide, meets the budget: {'; '.join(parts)}"
+    return ArchitectureSearch(
+        supernet, distiller, training_data, knobs, costs, generator, objective, adapters.processes
+    )
