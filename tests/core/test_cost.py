@@ -113,8 +113,10 @@ def test_a_latency_table_is_fitted_back_from_the_students_that_it_prices():
     for index in range(40):
         searched = space(1 + index % 4, is_shared=False)
         rows, options = searched.decisions()[OPERATION]
-        live = torch.randint(options - 1, (rows,), generator=random)  # without zero, nothing is pruned
-        choice: Choice = {OPERATION: tuple(live.tolist())}
+        drawn = torch.randint(options - 1, (rows,), generator=random)  # without zero, nothing is pruned
+        if index % 2:
+            drawn[3::NUM_EDGES] = options - 1  # input to node 3, which the other nodes feed
+        choice: Choice = {OPERATION: tuple(drawn.tolist())}
         cells.append(searched.derive(choice).cells)
         p50_ms.append(CellCosts.of_space(searched, true).of(choice)[P50_MS])
     fitted = fit_table(place, list(OPERATIONS), cells, np.array(p50_ms), num_checked=5)

@@ -101,13 +101,12 @@ class ReleasedSearch(ArchitectureSearch):
     """One loss and one backward for weights and architecture, on the same training batch."""
 
     def __init__(self, *given: Any) -> None:
+        self.best = -1.0
+        self.best_tensors: dict[str, Tensor] = {}
         super().__init__(*given)
         self.architecture_optimiser = torch.optim.AdamW(
             self.logits.values(), lr=ARCHITECTURE_LEARNING_RATE, weight_decay=ARCHITECTURE_WEIGHT_DECAY
         )
-
-        self.best = -1.0
-        self.best_tensors: dict[str, Tensor] = {}
 
     def temperature(self) -> float:
         return float(0.8 ** (self.epoch // 5))
