@@ -25,4 +25,4 @@ def test_cells_that_are_alike_are_drawn_once():
     space = CellSpace(3, 3, 8, 10, is_shared=False)
     one, other = (names.index("conv3"),) * 6, (names.index("identity"),) * 6
     drawing = draw_genotype(space.derive({OPERATION: one + one + other}), names)
-    assert "cells 1 to 2, all alike of 3, 8 wide" in drawing and "cell 3 of 3" in drawing
+    assert "cells 1 to 2, alike, of 3; 8 wide" in drawing and "cell 3 of 3" in drawing

@@ -21,8 +21,8 @@ def draw_genotype(genotype: Genotype, operations: list[str]) -> str:
         for axes, group in zip(panels, alike, strict=True):
             (first, cell), last = group[0], group[-1][0]
             _draw_cell(axes, cell, genotype.num_nodes, colours)
-            which = f"cell {first + 1}" if first == last else f"cells {first + 1} to {last + 1}, all alike"
-            axes.set_title(f"{which} of {len(genotype.cells)}, {genotype.width} wide", loc="left")
+            which = f"cell {first + 1}" if first == last else f"cells {first + 1} to {last + 1}, alike,"
+            axes.set_title(f"{which} of {len(genotype.cells)}; {genotype.width} wide", loc="left")
         rule = "output = input + relu(norm(weighted sum of the nodes))"
         panels[-1].text(2 * genotype.num_nodes + 2.5, -1.5, rule, ha="right", fontsize=8, color="#555555")
         return svg_of(figure)
