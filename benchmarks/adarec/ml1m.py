@@ -102,13 +102,12 @@ def more_seeds(results: Results) -> None:
 
 
 def handmade(results: Results) -> None:
-    """What one would draw by hand for the same multiply-adds: NextItNet's blocks, and SASRec's."""
+    """What one would draw by hand for the same multiply-adds: a block of NextItNet, and one of a narrower SASRec."""
     shop = workshop()
-    length = shop.config.max_length
-    width = shop.config.search.width
+    length, width = shop.config.max_length, shop.config.search.width
     hands: dict[str, Callable[[int, Dropout], SequenceModel]] = {
-        "nextitnet": lambda items, dropout: NextItNet(items, width, length, dropout, 2, (1, 4)),
-        "sasrec": lambda items, dropout: SASRec(items, width // 2, length, dropout, 4, 2),
+        "nextitnet": lambda items, dropout: NextItNet(items, width, length, dropout, 1, (1,)),
+        "sasrec": lambda items, dropout: SASRec(items, width // 2, length, dropout, 1, 2, inner=7),
     }
     rows = {name: [shop.trained(f"handmade-{name}", build, seed) for seed in SEEDS] for name, build in hands.items()}
     better = max(rows, key=lambda name: float(np.mean([row.valid for row in rows[name]])))

@@ -15,11 +15,13 @@ from distilrec.io.models import load_student, load_teacher
 from distilrec.io.progress import Progress
 from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore
+from distilrec.runner import open_run
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.derive import derive
 from distilrec.steps.latency_table import latency_table, place_of
 from distilrec.steps.prepare import prepare
 from distilrec.steps.profile import profile
+from distilrec.steps.promote import _warnings
 from distilrec.steps.retrain import retrain
 from distilrec.steps.search import search
 from distilrec.steps.teach import teach
@@ -147,3 +149,20 @@ def test_profile_measures_a_table_that_the_search_takes(shop, tmp_path, monkeypa
     assert set(measured.operation_ms) == set(OPERATIONS) and min(measured.operation_ms.values()) >= 0
     assert measured.rest_ms + measured.cell_ms + max(measured.operation_ms.values()) > 0
     assert "exporting" in (tmp_path / "progress.jsonl").read_text()
+
+
+def test_the_report_warns_of_what_is_slower_than_asked_and_of_the_release():
+    asked = load_scene(SCENE, "search.latency_table=table.json search.budget.p50_ms=2.0")
+    assert _warnings(asked, p50_ms=2.2) == []
+    (warning,) = _warnings(asked, p50_ms=2.5)
+    assert "2.000 ms" in warning and "2.500 ms" in warning
+    (warning,) = _warnings(load_scene(SCENE, "search.space=adarec-as-released"), p50_ms=2.5)
+    assert "do not serve it" in warning
+
+
+def test_another_latency_table_is_another_run(tmp_path):
+    (tmp_path / "table.json").write_text("{}")
+    config = load_scene(SCENE, f"search.latency_table={tmp_path / 'table.json'}")
+    first = open_run([config], "", tmp_path / "runs", None).folder
+    (tmp_path / "table.json").write_text("[]")
+    assert open_run([config], "", tmp_path / "runs", None).folder != first
