@@ -76,6 +76,18 @@ def nextitnet(seed: int = 0) -> NextItNet:
     return model
 
 
+def require_padding_changes_no_score(model: SequenceModel, ids: torch.Tensor) -> None:
+    """Of histories of several lengths in one batch, against each alone."""
+    lengths = torch.tensor([4, 6, 2])
+    padded = ids.clone()
+    padded[torch.arange(LENGTH) >= lengths[:, None]] = NUM_ITEMS
+    with torch.no_grad():
+        scores = model.score_next(padded, lengths)
+        for row, length in enumerate(lengths.tolist()):
+            alone = model.score_next(ids[row : row + 1, :length], lengths[row : row + 1])
+            torch.testing.assert_close(scores[row : row + 1], alone)
+
+
 NUM_EDGES = len(edges_of(3))
 
 

@@ -70,11 +70,11 @@ def performance_page() -> str:
 
 
 def adarec_page() -> str:
+    measured = _measurements("adarec")
     rows = [
         f"| {name} | {one['relative_bias']:.3f} ± {one['bias_standard_error']:.3f} | {one['relative_deviation']:.2f} |"
-        for name, one in _measurements("adarec").get("estimators", {}).items()
+        for name, one in measured.get("estimators", {}).items()
     ]
-    measured = _measurements("adarec")
     entropy = ["| seed | mean entropy of all choices, by epoch |", "| --- | --- |"]
     for seed, values in measured.get("searched", {}).get("mean_entropy", {}).items():
         entropy.append(f"| {seed} | {', '.join(f'{value:.2f}' for value in values)} |")

@@ -10,7 +10,7 @@ from benchmarks.peers import ROOT
 from benchmarks.results import Results
 from distilrec import entry
 from distilrec.core.budget import smallest
-from distilrec.core.cost import P50_MS, CellCosts, model_cost
+from distilrec.core.cost import P50_MS, model_cost
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Floats
 from distilrec.core.metrics import bootstrap_mean, per_user
@@ -19,7 +19,7 @@ from distilrec.io.jsons import read_json
 from distilrec.io.models import load_student
 from distilrec.io.scenes import load_scene
 from distilrec.steps.inputs import open_dataset
-from distilrec.steps.spaces import space_of
+from distilrec.steps.spaces import costs_of
 
 SCENE = str(ROOT / "scenes" / "ml1m-under-25.yaml")
 SEEDS = (0, 1, 2)
@@ -60,20 +60,17 @@ def demo(results: Results) -> None:
 def latency_budget(results: Results) -> None:
     """Measured p50 over the p50 that was asked for, at three budgets, and over what the search predicted."""
     folder = _begun()
-    data, teacher = str(folder / "dataset"), str(folder / "teacher")
     path = folder / "latency.json"
-    table = entry.profile(SCENE, "", data, str(path))
+    table = entry.profile(SCENE, "", str(folder / "dataset"), str(path))
     config = load_scene(SCENE, f"search.latency_table={path}")
-    costs = CellCosts.of_space(space_of(config), table)
+    costs = costs_of(config, table)
     least, most = smallest(costs, P50_MS), costs.largest(P50_MS)
     raw = {}
     for share in SHARES:
         asked, out = least + share * (most - least), folder / f"p50-{share}"
         overrides = f"search.latency_table={path} search.budget.p50_ms={asked} {QUICK}"
-        entry.search(SCENE, overrides, data, teacher, str(out / "search"))
-        entry.derive(SCENE, overrides, str(out / "search"), str(out / "genotype"))
-        entry.retrain(SCENE, overrides, data, teacher, str(out / "genotype"), str(out / "student"))
-        entry.benchmark(SCENE, overrides, teacher, str(out / "student"), str(out / "latency"))
+        _student(folder, out, overrides)
+        entry.benchmark(SCENE, overrides, str(folder / "teacher"), str(out / "student"), str(out / "latency"))
         measured = read_json(out / "latency" / "latency.json")["latency"]["student_onnx"]["p50_ms"]
         predicted = read_json(out / "genotype" / "cost.json")["predicted"][P50_MS]
         raw[str(share)] = {"asked": asked, "predicted": predicted, "measured": measured}
@@ -97,14 +94,18 @@ def _begun() -> Path:
     return FOLDER
 
 
-def _ndcg(folder: Path, name: str, overrides: str) -> Floats:
-    """Search, derive and retrain, finished parts from their checkpoints; one value per test user."""
+def _student(folder: Path, out: Path, overrides: str) -> None:
+    """Search, derive and retrain; what is finished comes from its checkpoints."""
     data, teacher = str(folder / "dataset"), str(folder / "teacher")
-    out = folder / name
     entry.search(SCENE, overrides, data, teacher, str(out / "search"))
     entry.derive(SCENE, overrides, str(out / "search"), str(out / "genotype"))
     entry.retrain(SCENE, overrides, data, teacher, str(out / "genotype"), str(out / "student"))
+
+
+def _ndcg(folder: Path, name: str, overrides: str) -> Floats:
+    """Of the student, one value per test user."""
+    _student(folder, folder / name, overrides)
     opened = open_dataset(folder / "dataset")
-    model, _ = load_student(out / "student")
+    model, _ = load_student(folder / name / "student")
     ranks = rank_users(ModelScorer(model), opened.sequences.without_last(1), opened.sequences.target(1))
     return per_user(ranks.variant(opened.deciding), "ndcg", 10)

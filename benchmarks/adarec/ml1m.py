@@ -17,7 +17,7 @@ from distilrec.core.cost import model_cost
 from distilrec.core.dropout import Dropout
 from distilrec.core.events import Floats
 from distilrec.core.genotype import Genotype
-from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio
+from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio, per_user
 from distilrec.core.nextitnet import NextItNet
 from distilrec.core.sasrec import SASRec
 from distilrec.core.sequence_model import SequenceModel
@@ -65,8 +65,7 @@ def searched(results: Results) -> None:
     """Three seeds of search, derive and training from scratch."""
     shop = workshop()
     rows = [_searched(shop, seed) for seed in SEEDS]
-    teacher = np.array(shop.ranks(shop.teacher))
-    teacher_ndcg = np.where(teacher <= 10, 1.0 / np.log2(teacher + 1.0), 0.0)
+    teacher_ndcg = per_user(np.array(shop.ranks(shop.teacher)), "ndcg", 10)
     macs = model_cost(shop.teacher).encoder_macs
     variant = f"test users, seen items {shop.data.deciding}"
     interval = bootstrap_mean(teacher_ndcg, seed=0)

@@ -11,7 +11,19 @@ from distilrec.core.nextitnet import DilatedConv
 from distilrec.core.operations import OPERATIONS, taps
 from distilrec.core.sasrec import Block
 from distilrec.core.sequence_model import SequenceModel, initialise
-from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, bert4rec, generator, nextitnet, sasrec, space, student
+from tests.conftest import (
+    LENGTH,
+    NUM_EDGES,
+    NUM_ITEMS,
+    WIDTH,
+    bert4rec,
+    generator,
+    nextitnet,
+    require_padding_changes_no_score,
+    sasrec,
+    space,
+    student,
+)
 
 CHANGED = 6
 
@@ -61,14 +73,7 @@ def test_changing_a_later_item_changes_no_earlier_state(name, training, ids):
 @pytest.mark.parametrize("name", _models())
 def test_padding_changes_no_score(name, ids):
     model = _models()[name].eval()
-    lengths = torch.tensor([4, 6, 2])
-    padded = ids.clone()
-    padded[torch.arange(LENGTH) >= lengths[:, None]] = NUM_ITEMS
-    with torch.no_grad():
-        scores = model.score_next(padded, lengths)
-        for row, length in enumerate(lengths.tolist()):
-            alone = model.score_next(ids[row : row + 1, :length], lengths[row : row + 1])
-            torch.testing.assert_close(scores[row : row + 1], alone)
+    require_padding_changes_no_score(model, ids)
 
 
 def test_attention_equals_torchs_own_with_the_weights_copied():

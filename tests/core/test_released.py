@@ -8,7 +8,7 @@ from distilrec.core.dropout import Dropout
 from distilrec.core.genotype import Genotype
 from distilrec.core.released import COSTS, ReleasedStudent, _reverse_divergence
 from distilrec.core.released_operations import RELEASED_OPERATIONS
-from tests.conftest import LENGTH, NUM_ITEMS, WIDTH, far_from_linear, generator
+from tests.conftest import LENGTH, NUM_ITEMS, WIDTH, far_from_linear, generator, require_padding_changes_no_score
 from tests.core.searching import finished, search_over
 
 CHANGED = 6
@@ -29,14 +29,7 @@ def test_windows_are_padded_on_the_left_and_answers_come_back(ids):
     cell = {(0, 1): "conv3", (1, 2): "causal_dilated_conv5", (0, 3): "max_pool3"}
     genotype = Genotype((cell, cell), 3, WIDTH, LENGTH, "as-released")
     model = far_from_linear(ReleasedStudent(NUM_ITEMS, Dropout(0.0), genotype), 0).eval()
-    lengths = torch.tensor([4, 6, 2])
-    padded = ids.clone()
-    padded[torch.arange(LENGTH) >= lengths[:, None]] = NUM_ITEMS
-    with torch.no_grad():
-        scores = model.score_next(padded, lengths)
-        for row, length in enumerate(lengths.tolist()):
-            alone = model.score_next(ids[row : row + 1, :length], lengths[row : row + 1])
-            torch.testing.assert_close(scores[row : row + 1], alone)
+    require_padding_changes_no_score(model, ids)
 
 
 def test_the_divergence_has_its_arguments_swapped_and_counts_positions():

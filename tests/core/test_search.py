@@ -18,6 +18,15 @@ from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, generator, space
 from tests.core.searching import finished, search_over
 
 NAMES = list(OPERATIONS)
+PLANTED = {
+    "num_cells": 1,
+    "num_nodes": 1,
+    "epochs": 10,
+    "architecture_every": 1,
+    "architecture_learning_rate": 0.1,
+    "distillation": {"share": 0.0},
+}
+"""One edge, quickly decided, without a teacher."""
 
 
 def _moved(search: ArchitectureSearch, step) -> tuple[bool, bool]:
@@ -96,13 +105,8 @@ def test_a_planted_operation_is_found():
     """With lag 7 the item to come stands 6 back: of the operations only the dilated width-5 ones read it."""
     search = search_over(
         _far_copies(7),
-        num_cells=1,
-        num_nodes=1,
-        epochs=10,
         cost_weight=0.0,
-        architecture_every=1,
-        architecture_learning_rate=0.1,
-        distillation={"share": 0.0},
+        **PLANTED,
     )
     finished(search)
     assert NAMES[search.choice()[OPERATION][0]] in ("dilated_conv5", "causal_dilated_conv5")
@@ -117,13 +121,8 @@ def test_raising_one_operations_cost_drives_it_out():
     search = search_over(
         _far_copies(7),
         costs=costs,
-        num_cells=1,
-        num_nodes=1,
-        epochs=10,
         cost_weight=10.0,
-        architecture_every=1,
-        architecture_learning_rate=0.1,
-        distillation={"share": 0.0},
+        **PLANTED,
     )
     finished(search)
     assert "dilated_conv5" not in NAMES[search.choice()[OPERATION][0]]

@@ -92,7 +92,7 @@ def best_within(logits: Mapping[str, Tensor], costs: CellCosts, limits: Limits) 
         ImpossibleBudgetError: there is none.
     """
     free = most_likely(logits)
-    if _is_alive(free, costs) and all(costs.of(free)[measure] <= limit for measure, limit in limits.items()):
+    if _is_alive(free, costs) and _is_within(free, costs, limits):
         return free
     log_p = {name: rows.detach().double().log_softmax(dim=1).numpy() for name, rows in logits.items()}
     depths = range(1, costs.space.max_depth + 1) if DEPTH in logits else [costs.space.max_depth]
@@ -110,7 +110,7 @@ def best_within(logits: Mapping[str, Tensor], costs: CellCosts, limits: Limits) 
     if not found:
         raise ImpossibleBudgetError(limits, {measure: smallest(costs, measure) for measure in limits})
     best = max(found, key=lambda one: one[0])[1]
-    assert all(costs.of(best)[measure] <= limit for measure, limit in limits.items()), "the program's tolerance"
+    assert _is_within(best, costs, limits), "the program's tolerance"
     return best
 
 
@@ -120,6 +120,11 @@ def smallest(costs: CellCosts, measure: str) -> float:
     depth = 1 if space.is_depth_searched else space.max_depth
     live = [value for name, value in zip(space.operations, costs.per_operation[measure], strict=True) if name != ZERO]
     return costs.rest[measure] + depth * (costs.per_cell[measure] + min(live))
+
+
+def _is_within(choice: Choice, costs: CellCosts, limits: Limits) -> bool:
+    cost = costs.of(choice)
+    return all(cost[measure] <= limit for measure, limit in limits.items())
 
 
 def _is_alive(choice: Choice, costs: CellCosts) -> bool:

@@ -131,7 +131,15 @@ def _mixed(mixture_O: Tensor, chosen: int, value: Tensor, operations: nn.ModuleL
     return mix_drawn(mixture_O, chosen, values)
 
 
-class Supernet(SequenceModel):
+class CellModel(SequenceModel):
+    """What the supernet and the student share: the last cell's output, after dropout, is the state."""
+
+    def finish(self, hidden_BLD: Tensor) -> Tensor:
+        dropped_BLD: Tensor = self.dropout(hidden_BLD)
+        return dropped_BLD
+
+
+class Supernet(CellModel):
     """Cells over all operations. The architecture logits are not among its parameters: they have their own
     optimiser, and are passed in as what was drawn from them."""
 
@@ -176,10 +184,6 @@ class Supernet(SequenceModel):
         rows = [self.space.rows_of(index) for index in range(self.space.depth_of(choice))]
         return sum(built[operation] for cell in rows for operation in choice[OPERATION][cell])
 
-    def finish(self, hidden_BLD: Tensor) -> Tensor:
-        dropped_BLD: Tensor = self.dropout(hidden_BLD)
-        return dropped_BLD
-
 
 class StudentCell(Cell):
     """Only the edges of the genotype; module names are those of the supernet, so weights load by name."""
@@ -212,7 +216,7 @@ class StudentCell(Cell):
         return self.combine(x_BLD, nodes)
 
 
-class Student(SequenceModel):
+class Student(CellModel):
     """The derived student: the genotype's cells and nothing else."""
 
     def __init__(self, num_items: int, dropout: Dropout, genotype: Genotype) -> None:
@@ -224,10 +228,6 @@ class Student(SequenceModel):
 
     def macs_per_position(self) -> int:
         return sum(module.macs_per_position() for module in self.modules() if isinstance(module, Operation))
-
-    def finish(self, hidden_BLD: Tensor) -> Tensor:
-        dropped_BLD: Tensor = self.dropout(hidden_BLD)
-        return dropped_BLD
 
 
 def inherited(student: Student, supernet_weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -61,7 +61,3 @@ class NextItNet(SequenceModel):
 
     def macs_per_position(self) -> int:
         return sum(module.linear.weight.numel() for module in self.modules() if isinstance(module, DilatedConv))
-
-    def finish(self, hidden_BLD: Tensor) -> Tensor:
-        normed_BLD: Tensor = self.norm(hidden_BLD)
-        return normed_BLD

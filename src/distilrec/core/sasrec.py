@@ -64,7 +64,3 @@ class SASRec(SequenceModel):
     def macs_per_position(self) -> int:
         block = (4 + 2 * self.inner) * self.width**2 + 2 * self.max_length * self.width
         return len(self.layers) * block
-
-    def finish(self, hidden_BLD: Tensor) -> Tensor:
-        normed_BLD: Tensor = self.norm(hidden_BLD)
-        return normed_BLD

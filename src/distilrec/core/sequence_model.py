@@ -39,6 +39,8 @@ class SequenceModel(nn.Module, ABC):
     the same whatever padding stands behind it.
     """
 
+    norm: nn.Module
+
     def __init__(self, num_items: int, width: int, max_length: int, dropout: Dropout, num_positions: int) -> None:
         """Without positions, `num_positions` is 0."""
         super().__init__()
@@ -50,9 +52,10 @@ class SequenceModel(nn.Module, ABC):
         self.dropout = dropout
         self.layers = nn.ModuleList()
 
-    @abstractmethod
     def finish(self, hidden_BLD: Tensor) -> Tensor:
-        """From the last layer's output to the state."""
+        """From the last layer's output to the state: the teachers' last `norm`; cells are normalised inside."""
+        normed_BLD: Tensor = self.norm(hidden_BLD)
+        return normed_BLD
 
     @property
     def num_layers(self) -> int:

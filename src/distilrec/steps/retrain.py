@@ -57,10 +57,10 @@ def retrain(
         lesson,
         adapters.processes,
     )
-    inherited = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     if is_released:  # the first "best" of its fine-tuning
         scores = training_data.validate(lesson.scorer(student), 0, adapters.processes)
-        training.best, training.best_weights = scores[data.deciding], inherited
+        training.best = scores[data.deciding]
+        training.best_weights = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     history = train(training, "retrain", content, config, data.deciding, adapters)
     if adapters.processes.rank:
         return {}
