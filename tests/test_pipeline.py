@@ -5,9 +5,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import jsonschema
@@ -95,7 +98,20 @@ model = mlflow.pyfunc.load_model("models:/ranker-synthetic@champion")
 histories = pd.DataFrame({{"history": [["item-1", "item-2"], ["nobody-knows", "item-3"], ["nobody-knows"]]}})
 answer = model.predict(histories, params={{"k": 5}})
 assert [len(items) for items in answer["items"]] == [5, 5, 5]
-assert all(scores == sorted(scores, reverse=True) for scores in answer["scores"])
+assert all(list(scores) == sorted(scores, reverse=True) for scores in answer["scores"])
+assert list(answer["num_unknown"]) == [0, 1, 1] and list(answer["is_fallback"]) == [False, False, True]
+best = list(answer["items"][0])
+without = model.predict(histories[:1], params={{"k": 3, "exclude": best[:2]}})
+assert list(without["items"][0]) == best[2:5]
+only = model.predict(histories[:1], params={{"k": 3, "allow": best[3:]}})
+assert list(only["items"][0]) == best[3:]
+for wrong in ({{"k": 0}}, {{"k": 10_000}}):
+    try:
+        model.predict(histories, params=wrong)
+    except mlflow.exceptions.MlflowException as error:
+        assert error.get_http_status_code() == 400 and "the size of the catalogue" in str(error)
+    else:
+        raise AssertionError(wrong)
 runs = client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=100)
 parents = [run for run in runs if "distilrec.content" in run.data.tags]
 assert len(parents) == 2 and len(runs) == 2 * 8, (len(parents), len(runs))
@@ -103,6 +119,111 @@ epochs = client.get_metric_history(next(r.info.run_id for r in runs if r.info.ru
 assert [metric.step for metric in epochs] == [1, 2], epochs
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_the_python_in_the_docs_runs(runs, tmp_path):
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").replace("ranker-demo", "ranker-synthetic")
+    (student,) = (runs / "first").glob("synthetic/kfp/*/retrain/student")
+    shutil.copytree(student / "rankers" / "student", tmp_path / "ranker")
+    examples = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(examples) == 2
+    settings = {"MLFLOW_TRACKING_URI": f"sqlite:///{runs / 'mlflow.db'}"}
+    for example in examples:
+        command = [sys.executable, "-W", "ignore", "-c", example]
+        subprocess.run(command, cwd=tmp_path, env={**os.environ, **settings}, check=True, timeout=120)
+
+
+def _histories(*histories):
+    return {"dataframe_records": [{"history": list(history)} for history in histories]}
+
+
+BAD_REQUESTS = {
+    "a number for text": _histories([1]),
+    "a missing id": _histories(["item-1", None]),
+    "not a number": '{"dataframe_records": [{"history": [NaN]}]}',
+    "k above the catalogue": {**_histories(["item-1"]), "params": {"k": 10_000}},
+    "a negative k": {**_histories(["item-1"]), "params": {"k": -1}},
+    "k as text": {**_histories(["item-1"]), "params": {"k": "many"}},
+    "an empty batch": _histories(),
+    "too large a batch": _histories(*[["item-1"]] * 100_000),
+    "another column": {"dataframe_records": [{"past": ["item-1"]}]},
+    "no list": {"dataframe_records": [{"history": "item-1"}]},
+    "no JSON": "history",
+    "nothing": "",
+}
+
+
+def test_the_served_model_answers_and_refuses(runs):
+    """MLflow's own server, by the registered name."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).parent / "mlflow", "models", "serve", "-m", "models:/ranker-synthetic@champion"]
+    settings = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{runs / 'mlflow.db'}",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
+    with (runs / "server.txt").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--env-manager", "local", "--port", str(port)],
+            env={**os.environ, **settings, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        _wait_until(lambda: _asked(port, "ping", None)[0] == 200, (runs / "server.txt"))
+        good = {**_histories(["item-1", "item-2"], ["nobody-knows"]), "params": {"k": 3}}
+        status, answer = _asked(port, "invocations", good)
+        assert status == 200, answer
+        rows = json.loads(answer)["predictions"]
+        assert [len(row["items"]) for row in rows] == [3, 3]
+        assert [row["is_fallback"] for row in rows] == [False, True]
+        refused = {name: _asked(port, "invocations", body) for name, body in BAD_REQUESTS.items()}
+        assert {name: status for name, (status, _) in refused.items()} == dict.fromkeys(BAD_REQUESTS, 400), refused
+        assert "the size of the catalogue" in refused["k above the catalogue"][1]
+        assert _asked(port, "invocations", good) == (200, answer)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def _asked(port, path, body):
+    text = body if isinstance(body, str) or body is None else json.dumps(body)
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/{path}",
+        data=None if text is None else text.encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
+def _wait_until(is_so, log, seconds=90):
+    for _ in range(seconds * 5):
+        if is_so():
+            return
+        time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
+def test_the_champion_recommends_in_the_terminal(runs):
+    asked = ["recommend", "synthetic", "--runs", str(runs), "-k", "3", "--history", "item-1", "--history", "?"]
+    answer = distilrec(*asked, cwd=runs)
+    assert answer.returncode == 0, answer.stderr
+    assert "synthetic, version 1" in answer.stdout and "unknown ids in the history, skipped: 1" in answer.stdout
+    assert len(re.findall(r"^ *\d +item-\d+ +-?\d+\.\d+ *$", answer.stdout, flags=re.MULTILINE)) == 3
+    for wrong, words in (
+        (["recommend", "nowhere", "--runs", str(runs)], "DR-REG-002: scene nowhere has no champion"),
+        ([*asked, "-k", "99999"], "DR-CONF-003: k is 99999"),
+    ):
+        refused = distilrec(*wrong, cwd=runs)
+        assert refused.returncode == 2 and words in refused.stderr, refused.stderr
 
 
 def test_nothing_was_unpickled(runs):
@@ -169,7 +290,7 @@ def test_the_report_needs_no_network_and_renders(runs, tmp_path):
     shown = subprocess.run(
         [*command, f"file://{tmp_path}/page.html"], capture_output=True, text=True, timeout=120
     ).stdout
-    assert "<title>6 pictures, 0 broken</title>" in shown
+    assert "<title>7 pictures, 0 broken</title>" in shown
 
 
 def test_interrupted_it_leaves_no_process_and_resumes(tmp_path):

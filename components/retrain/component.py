@@ -23,7 +23,7 @@ def retrain(
         dataset: what prepare wrote.
         teacher: what teach wrote.
         genotype: what derive wrote.
-        student: weights, history, student.onnx, teacher.onnx.
+        student: weights, history, and both models in exported form.
     """
     from distilrec import entry
 

@@ -108,6 +108,29 @@ def plan(scenes: Scenes, overrides: Set = None, as_of: AsOf = "", runs: Runs = P
 
 
 @app.command()
+def recommend(
+    scene: Annotated[str, typer.Argument(metavar="SCENE", help="The scene's name, or its YAML file.")],
+    history: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="What the user had, one after the other, the newest last.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    exclude_seen: Annotated[
+        bool | None, typer.Option("--exclude-seen/--keep-seen", help="By default as the scene was evaluated.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Never recommend this item.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(metavar="ID", help="Recommend only this item, or these.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Ask the scene's champion for recommendations."""
+    from distilrec.display import print_answer
+    from distilrec.entry import recommend as ask
+
+    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    answer = ask(scene, history or [], k, exclude_seen, exclude or [], allow or [])
+    print_answer(answer.scene, answer.version, answer.recommendation, answer.titles)
+
+
+@app.command()
 def fetch(dataset: Annotated[str, typer.Argument(metavar="movielens-1m")]) -> None:
     """Download the demo's data into the user's cache folder."""
     from distilrec.core.errors import ConfigError

@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
@@ -11,6 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from distilrec.core.estimate import STEPS
+
+if TYPE_CHECKING:
+    from distilrec.serving.distilrec_ranker import Recommendation
 
 console = Console()
 
@@ -190,3 +193,22 @@ def print_result(summaries: list[dict[str, Any]]) -> None:
             mark = "[dim]-[/]" if check["passed"] is None else "[green]✓[/]" if check["passed"] else "[red]✗[/]"
             console.print(f" {mark} {check['sentence']}", highlight=False)
         console.print(summary["standing"], style="dim", highlight=False)
+
+
+def print_answer(scene: str, version: str, found: "Recommendation", titles: list[str]) -> None:
+    console.print(f"[bold]{scene}[/], version {version}", highlight=False)
+    if found.is_fallback:
+        console.print("nothing of the history is known, so these are the scene's most popular items", style="yellow")
+    if found.num_unknown:
+        console.print(f"unknown ids in the history, skipped: {found.num_unknown}", style="yellow", highlight=False)
+    has_titles = any(title != str(item) for title, item in zip(titles, found.items, strict=True))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("", justify="right")
+    table.add_column("item", overflow="fold")
+    if has_titles:
+        table.add_column("title", overflow="fold")
+    table.add_column("events" if found.is_fallback else "score", justify="right")
+    for rank, (item, title, score) in enumerate(zip(found.items, titles, found.scores, strict=True), start=1):
+        shown = f"{score:.0f}" if found.is_fallback else f"{score:.3f}"
+        table.add_row(str(rank), Text(str(item)), *([Text(title)] if has_titles else []), shown)
+    console.print(table)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.errors import DistilrecError, HeldError
@@ -29,6 +29,9 @@ from distilrec.io.registry import Registry
 from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore, copy_whole
 from distilrec.steps.adapters import Adapters
+
+if TYPE_CHECKING:
+    from distilrec.steps.recommend import Answer
 
 RESULTS = ("section.html", "report.html", "summary.md", "summary.json")
 """The last one says that the scene is finished."""
@@ -141,22 +144,29 @@ def promote(
 def _step(name: str, scene: str, overrides: str, action: Callable[[SceneConfig, Adapters], Result]) -> Result:
     """Run one step; what is refused becomes one sentence, `error.json` and an exit code."""
     folder = _run_folder()
-    store_folder = Path(os.environ.get("DISTILREC_STORE", "runs/store")).resolve()
     with _reported(folder, name), _terminable():
         config = load_scene(scene, overrides)
         processes = _joined(name)
         progress = Progress(folder, name, is_silent=processes.rank > 0)
-        store = LocalStore(store_folder)
-        tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{store_folder.parent / 'mlflow.db'}")
-        artifacts = os.environ.get("DISTILREC_MLFLOW_ARTIFACTS")
-        local = Path(artifacts) if artifacts else store_folder.parent / "mlartifacts"
-        registry = Registry(tracking, local if tracking.startswith("sqlite:") else None, store)
+        registry = _registry()
         _fix_threads(name, config.threads)
-        adapters = Adapters(store, progress, registry, _BEGAN, processes)
+        adapters = Adapters(registry.store, progress, registry, _BEGAN, processes)
         progress.say("start")
         result = action(config, adapters)
         progress.say("done", seconds=adapters.stamp(name, "")["seconds"])
         return result
+
+
+def _registry() -> Registry:
+    store_folder = _store_folder()
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{store_folder.parent / 'mlflow.db'}")
+    artifacts = os.environ.get("DISTILREC_MLFLOW_ARTIFACTS")
+    local = Path(artifacts) if artifacts else store_folder.parent / "mlartifacts"
+    return Registry(tracking, local if tracking.startswith("sqlite:") else None, LocalStore(store_folder))
+
+
+def _store_folder() -> Path:
+    return Path(os.environ.get("DISTILREC_STORE", "runs/store")).resolve()
 
 
 def _run_folder() -> Path | None:
@@ -211,5 +221,14 @@ def planned(scene: str, overrides: str, as_of: str) -> dict[str, Any]:
     """What a run of this scene would do, from its data: counts, predicted seconds, checkpoints to reuse."""
     from distilrec.steps.plan import plan as run
 
-    store = LocalStore(Path(os.environ.get("DISTILREC_STORE", "runs/store")).resolve())
-    return asdict(run(load_scene(scene, overrides), as_of, store))
+    return asdict(run(load_scene(scene, overrides), as_of, LocalStore(_store_folder())))
+
+
+def recommend(
+    scene: str, history: list[str], k: int, exclude_seen: bool | None, exclude: list[str], allow: list[str]
+) -> "Answer":
+    """Of the scene's champion. `scene` is its name, or its YAML file."""
+    from distilrec.steps.recommend import recommend as run
+
+    name = load_scene(scene).scene if scene.endswith((".yaml", ".yml")) else scene
+    return run(name, history, k, exclude_seen, exclude, allow, _registry())

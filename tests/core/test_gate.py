@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from distilrec.core.config import Gate
+from distilrec.core.config import Gate, Serve
 from distilrec.core.gate import Champion, Evidence, decide
 from distilrec.core.metrics import Interval
 
@@ -18,12 +18,12 @@ GOOD = Evidence(
 
 
 def test_a_good_student_is_promoted():
-    verdict = decide(GOOD, Gate())
+    verdict = decide(GOOD, Gate(), Serve())
     assert (verdict.promote, verdict.word) == (True, "promoted")
 
 
 def test_without_a_champion_that_check_is_skipped_and_said():
-    verdict = decide(replace(GOOD, champion=None), Gate())
+    verdict = decide(replace(GOOD, champion=None), Gate(), Serve())
     assert verdict.promote
     assert [check.sentence for check in verdict.checks if check.passed is None] == [
         "the scene has no champion yet; this comparison is skipped"
@@ -39,11 +39,12 @@ def test_without_a_champion_that_check_is_skipped_and_said():
         ({"speedup": Interval(2.1, 1.99, 2.2)}, "speedup_low", "1.99"),
         ({"champion": replace(GOOD.champion, change=Interval(-0.02, -0.05, 0.0))}, "change_to_champion", "-2.0%"),
         ({"champion": replace(GOOD.champion, change=Interval(0.0, -0.11, 0.1))}, "change_to_champion_low", "-11.0%"),
+        ({"int8_loss": 0.02}, "int8_loss", "loses 2.00% of its NDCG@10 on validation; at most 1.00% is allowed"),
         ({"champion": replace(GOOD.champion, as_of="2026-02-01T00:00:00+00:00")}, "champion", "not comparable"),
     ],
 )
 def test_every_reason_to_hold(change, failed, words):
-    verdict = decide(replace(GOOD, **change), Gate())
+    verdict = decide(replace(GOOD, **change), Gate(), Serve())
     assert verdict.word == "held"
     reasons = {check.name: check.sentence for check in verdict.checks if check.passed is False}
     assert list(reasons) == [failed]
@@ -52,10 +53,10 @@ def test_every_reason_to_hold(change, failed, words):
 
 def test_the_users_it_would_take_shrink_the_interval_to_the_limit():
     # Half-width 0.12 at 1000 users; 0.11 is needed: 1000 * (0.12 / 0.11) ** 2 = 1190.08, rounded up.
-    verdict = decide(replace(GOOD, student_over_teacher=Interval(0.96, 0.84, 1.08)), Gate())
+    verdict = decide(replace(GOOD, student_over_teacher=Interval(0.96, 0.84, 1.08)), Gate(), Serve())
     assert "about 1,191 test users would do, there are 1,000" in verdict.checks[1].sentence
 
 
 def test_missing_targets_of_the_champion_are_said():
-    verdict = decide(replace(GOOD, champion=replace(GOOD.champion, num_missing_targets=7)), Gate())
+    verdict = decide(replace(GOOD, champion=replace(GOOD.champion, num_missing_targets=7)), Gate(), Serve())
     assert any("lacks the targets of 7 test users" in check.sentence for check in verdict.checks)

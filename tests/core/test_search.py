@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from distilrec.core.budget import CostWeight, ImpossibleBudgetError
+from distilrec.core.budget import BOUNDS, CostWeight, ImpossibleBudgetError
 from distilrec.core.cell import DEPTH, OPERATION, Student, inherited
 from distilrec.core.cost import MACS, PARAMS, CellCosts, model_cost
-from distilrec.core.decisions import Draw, draw, probabilities
+from distilrec.core.decisions import Draw, draw
 from distilrec.core.dropout import Dropout
 from distilrec.core.events import Sequences
 from distilrec.core.operations import OPERATIONS
@@ -143,12 +143,15 @@ def test_a_planted_budget_is_met_where_the_free_search_is_above_it(knobs):
 
 def test_the_weight_on_cost_rises_above_a_budget_and_falls_below():
     weight = CostWeight(0.1, {MACS: 100.0})
-    weight.adapt(2.0)
+    assert weight.under(2.0) == pytest.approx(1.1)
     raised = weight.value
-    weight.adapt(0.5)
+    assert weight.under(0.9) == pytest.approx(raised - 0.1)
     assert 0.1 < weight.value < raised
-    weight.adapt(1e9)
+    weight.under(1e9)
     assert weight.value < 1.0, "one step is bounded"
+    for _ in range(1000):
+        assert weight.under(0.0) >= BOUNDS[0]
+    assert weight.value == BOUNDS[0] < 0, "what may be spent and is not is a credit"
 
 
 def test_an_impossible_budget_is_refused_with_the_smallest_value():
@@ -170,11 +173,12 @@ def test_a_search_is_determined_by_its_seed():
     assert finished(one) == finished(other)
 
 
-def test_a_search_within_a_budget_begins_with_students_that_cost_it():
+def test_a_search_within_a_budget_decides_among_students_that_cost_it():
     limit = 2 * 3 * 8 * 8 * LENGTH
-    search = search_over(cells="per-depth", num_cells=4, budget={"encoder_macs": limit})
-    with torch.no_grad():
-        expected = search.costs.expected(probabilities(search.logits))[MACS]
-    assert float(expected) == pytest.approx(limit, rel=0.05)
-    ample = search_over(budget={"encoder_macs": 10**9})
+    knobs = {"epochs": 2, "architecture_learning_rate": 1e-6}
+    search = search_over(cells="per-depth", num_cells=4, budget={"encoder_macs": limit}, **knobs)
+    for record in finished(search):
+        assert record.expected_cost[MACS] == pytest.approx(limit, rel=0.05)
+    ample = search_over(budget={"encoder_macs": 10**9}, **knobs)
+    finished(ample)
     assert max(rows.detach().abs().max() for rows in ample.logits.values()) < 0.1

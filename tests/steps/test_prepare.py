@@ -5,7 +5,6 @@ import pyarrow as pa
 import pytest
 
 from distilrec.core.errors import ConfigError, DataError
-from distilrec.io.exported import OnnxScorer
 from distilrec.io.scenes import load_scene
 from distilrec.io.tables import Dataset
 from distilrec.steps.evaluate import MISS, rank_on_own_catalogue
@@ -73,11 +72,11 @@ def test_a_champion_is_ranked_on_its_own_catalogue():
     )
     past = dataset.sequences.without_last(1)
     targets = np.array([0, 1, 2])  # a, b, c
-    scorer: OnnxScorer = _LastIsBest()
-    ranks, missing = rank_on_own_catalogue(scorer, pa.array(["x", "b", "a", "y"]), dataset, past, targets)
+    scorer = _LastIsBest()
+    ranks, missing = rank_on_own_catalogue(scorer, ["x", "b", "a", "y"], dataset, past, targets)
     assert missing == 1
     known = [bool({0, 1} & set(past.of(user).tolist())) for user in range(3)]
-    nothing, _ = rank_on_own_catalogue(scorer, pa.array(["p", "q", "r", "s"]), dataset, past, targets)
+    nothing, _ = rank_on_own_catalogue(scorer, ["p", "q", "r", "s"], dataset, past, targets)
     assert set(nothing.kept) == {MISS}
     assert ranks.kept.tolist() == [2 if known[0] else MISS, 3 if known[1] else MISS, MISS]
 

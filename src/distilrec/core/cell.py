@@ -215,6 +215,16 @@ class StudentCell(Cell):
             nodes[target] = nodes[target] + value if target in nodes else value
         return self.combine(x_BLD, nodes)
 
+    def look_back(self) -> int:
+        """Along the path that reaches back the furthest."""
+        farthest = {0: 0}
+        for source, target in self.plan:
+            index, name = self._operations[source, target]
+            operation = self.edges[index][name]  # type: ignore[index]
+            back = farthest.get(source, 0) + operation.look_back()
+            farthest[target] = max(farthest.get(target, 0), back)
+        return max(farthest.values())
+
 
 class Student(CellModel):
     """The derived student: the genotype's cells and nothing else."""
@@ -228,6 +238,10 @@ class Student(CellModel):
 
     def macs_per_position(self) -> int:
         return sum(module.macs_per_position() for module in self.modules() if isinstance(module, Operation))
+
+    @property
+    def reach(self) -> int:
+        return min(self.max_length, 1 + sum(cell.look_back() for cell in self.layers if isinstance(cell, StudentCell)))
 
 
 def inherited(student: Student, supernet_weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -231,7 +231,7 @@ class Search(Closed):
     """The floor: far below it the straight-through gradient vanishes (the release reaches 1.7e-4)."""
     cost_weight: float = Field(0.1, ge=0, le=1000)
     """beta, on an expected cost in [0, 1]. Not comparable with the release's 8 on costs of 23 to 102. With a budget it
-    is only where the weight starts."""
+    is only where the weight starts; it may then fall below zero."""
     cost_measures: tuple[Literal["params", "macs", "p50_ms"], ...] = Field(("params", "macs"), min_length=1)
     """Their shares of the largest possible cost are averaged; p50_ms needs a latency table."""
     latency_table: str | None = None
@@ -302,11 +302,31 @@ class Evaluate(Closed):
     """Test users shown side by side in the report."""
 
 
+class Serve(Closed):
+    """The form in which a student is registered."""
+
+    variant: Literal["float32", "int8"] = "float32"
+    """Int8: weights in a quarter of the bytes, activations quantised as they come."""
+    max_int8_loss: float = Field(0.01, ge=0, le=1)
+    """Of validation NDCG@10, relative to float32: the gate holds an int8 student that loses more."""
+
+    @property
+    def form(self) -> str:
+        """What the served student is called among everything that is measured."""
+        return "student" if self.variant == "float32" else "student_int8"
+
+
 class Benchmark(Closed):
     repeats: int = Field(300, ge=100, le=100_000)
-    """Interleaved single-user requests per candidate, after warm-up."""
+    """Rounds of requests, in each of which every candidate has its turn, after warm-up."""
     warmup: int = Field(30, ge=1, le=10_000)
     threads: int = Field(1, ge=1, le=256)
+    """Of the figures that the gate and the headlines take."""
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((1, 8, 32, 256), min_length=1, max_length=16)
+    """Users in a request."""
+    seconds: float = Field(4.0, gt=0, le=3600)
+    """For each batch size above one and each number of threads; there are fewer rounds if it does not suffice for all,
+    but never fewer than twenty."""
 
 
 class Gate(Closed):
@@ -338,6 +358,7 @@ class SceneConfig(Closed):
     search: Search = Search()
     retrain: Retrain = Retrain()
     evaluate: Evaluate = Evaluate()
+    serve: Serve = Serve()
     benchmark: Benchmark = Benchmark()
     gate: Gate = Gate()
 

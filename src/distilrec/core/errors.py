@@ -47,6 +47,10 @@ CATALOGUE: dict[str, Kind] = {
         "a registry without the champion that the promotion log names",
         "point MLFLOW_TRACKING_URI at the registry that holds it, or use other --runs",
     ),
+    "DR-REG-002": Kind(
+        "a scene without a champion",
+        "run the scene until the gate promotes a student, or name the --runs folder that holds it",
+    ),
     "DR-TRAIN-001": Kind(
         "a loss that is no longer a number", "lower the learning rate of that step, which trains it from the beginning"
     ),

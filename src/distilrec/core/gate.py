@@ -6,7 +6,7 @@ All ratios are NDCG@10 in the deciding variant, paired over the same test users.
 import math
 from dataclasses import dataclass
 
-from distilrec.core.config import Gate
+from distilrec.core.config import Gate, Serve
 from distilrec.core.metrics import Interval
 
 
@@ -28,7 +28,11 @@ class Champion:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything the gate looks at."""
+    """Everything the gate looks at.
+
+    Attributes:
+        int8_loss: share of validation NDCG@10 that the int8 student loses; None if float32 is served.
+    """
 
     student_over_teacher: Interval
     student_ndcg10: float
@@ -37,6 +41,7 @@ class Evidence:
     num_test_users: int
     as_of: str
     champion: Champion | None
+    int8_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,14 @@ class Verdict:
         return "promoted" if self.promote else "held"
 
 
-def decide(evidence: Evidence, gate: Gate) -> Verdict:
+def decide(evidence: Evidence, gate: Gate, serve: Serve) -> Verdict:
     """Promote if no check fails."""
     checks = (
         _quality(evidence, gate),
         _quality_certainty(evidence, gate),
         _floor(evidence, gate),
         _speed(evidence, gate),
+        *_int8(evidence, serve),
         *_champion(evidence, gate),
     )
     return Verdict(all(check.passed is not False for check in checks), checks)
@@ -109,6 +115,14 @@ def _speed(evidence: Evidence, gate: Gate) -> Check:
         f"{speedup.low:.2f} must be at least {limit:.2f}"
     )
     return Check("speedup_low", speedup.low >= limit, sentence)
+
+
+def _int8(evidence: Evidence, serve: Serve) -> tuple[Check, ...]:
+    loss, limit = evidence.int8_loss, serve.max_int8_loss
+    if loss is None:
+        return ()
+    sentence = f"in int8 the student loses {loss:.2%} of its NDCG@10 on validation; at most {limit:.2%} is allowed"
+    return (Check("int8_loss", loss <= limit, sentence),)
 
 
 def _champion(evidence: Evidence, gate: Gate) -> tuple[Check, ...]:

@@ -9,16 +9,33 @@ import numpy as np
 from distilrec.core.events import Floats
 from distilrec.core.metrics import Interval
 
+FEWEST_FOR_P99 = 100
+
 
 @dataclass(frozen=True)
 class Percentiles:
+    """`p99_ms` is None where there are too few rounds for one."""
+
     p50_ms: float
     p95_ms: float
-    p99_ms: float
+    p99_ms: float | None
 
     @classmethod
     def of(cls, samples_ms: Floats) -> "Percentiles":
-        return cls(*(float(value) for value in np.percentile(samples_ms, [50, 95, 99])))
+        p50, p95, p99 = (float(value) for value in np.percentile(samples_ms, [50, 95, 99]))
+        return cls(p50, p95, p99 if len(samples_ms) >= FEWEST_FOR_P99 else None)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a machine can do at best: single-precision operations a second (a multiply-add is two), bytes a second."""
+
+    operations: float
+    bytes: float
+
+    def floor_ms(self, macs: float, num_bytes: float) -> float:
+        """No implementation is faster: the arithmetic, or weights, input and output once through memory."""
+        return 1e3 * max(2.0 * macs / self.operations, num_bytes / self.bytes)
 
 
 def median_ratio(slow_ms: Floats, fast_ms: Floats, seed: int, repeats: int = 1000) -> Interval:

@@ -59,5 +59,10 @@ class NextItNet(SequenceModel):
         )
         self.norm = nn.LayerNorm(width)
 
+    @property
+    def reach(self) -> int:
+        convolutions = [module for module in self.modules() if isinstance(module, DilatedConv)]
+        return min(self.max_length, 1 + sum((KERNEL - 1) * one.dilation for one in convolutions))
+
     def macs_per_position(self) -> int:
         return sum(module.linear.weight.numel() for module in self.modules() if isinstance(module, DilatedConv))

@@ -67,6 +67,10 @@ class Operation(nn.Module):
         """Multiply-adds of convolutions and linear layers."""
         return 0
 
+    def look_back(self) -> int:
+        """How far before its position an output's earliest input is."""
+        return 0
+
 
 class CausalConv(Operation):
     """Convolution over the past, then a scale-only layer normalisation. `kernel` taps, `dilation` apart."""
@@ -84,17 +88,27 @@ class CausalConv(Operation):
     def macs_per_position(self) -> int:
         return self.weight.numel()
 
+    def look_back(self) -> int:
+        return (self.kernel - 1) * self.dilation
 
-class MaxPool(Operation):
-    """The largest of the last three inputs; inputs are not negative, so zeros before the start are neutral."""
+
+class Pool(Operation):
+    """Over the last three inputs."""
+
+    def look_back(self) -> int:
+        return 2
+
+
+class MaxPool(Pool):
+    """The largest; inputs are not negative, so zeros before the start are neutral."""
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         first, second, third = window(x_BLD, kernel=3, dilation=1)
         return torch.maximum(torch.maximum(first, second), third)
 
 
-class AveragePool(Operation):
-    """The mean of the last three inputs, zeros before the start counted."""
+class AveragePool(Pool):
+    """The mean, zeros before the start counted."""
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         first, second, third = window(x_BLD, kernel=3, dilation=1)

@@ -63,7 +63,10 @@ class ReleasedSupernet(LeftPadded, Supernet):
 
 
 class ReleasedStudent(LeftPadded, Student):
-    pass
+    @property
+    def reach(self) -> int:
+        """It sees the future, and padding."""
+        return self.max_length
 
 
 class ReleasedDistiller(Distiller):

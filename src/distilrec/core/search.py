@@ -195,11 +195,11 @@ class ArchitectureSearch:
         expected = self.costs.expected(probabilities(self.logits))
         if self.limits:
             cost = self.cost_weight.pressure(expected, self.costs)
+            weight = self.cost_weight.under(float(cost.detach()))
         else:
             cost = self.costs.normalised(expected, self.config.cost_measures)
-        gradients = torch.autograd.grad(self.cost_weight.value * cost, list(self.logits.values()), allow_unused=True)
-        if self.limits:
-            self.cost_weight.adapt(float(cost.detach()))
+            weight = self.cost_weight.value
+        gradients = torch.autograd.grad(weight * cost, list(self.logits.values()), allow_unused=True)
         return tuple(
             torch.zeros_like(logits) if gradient is None else gradient
             for gradient, logits in zip(gradients, self.logits.values(), strict=True)

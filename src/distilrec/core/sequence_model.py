@@ -69,10 +69,11 @@ class SequenceModel(nn.Module, ABC):
     def embed(self, ids_BL: Tensor) -> Tensor:
         return self.placed(self.items(ids_BL))
 
-    def placed(self, items_BLD: Tensor) -> Tensor:
-        """With the positions added."""
+    def placed(self, items_BLD: Tensor, places_BL: Tensor | None = None) -> Tensor:
+        """With the positions added: by default those from the first on."""
         if self.positions is not None:
-            items_BLD = items_BLD + self.positions.weight[: items_BLD.shape[1]]
+            here = self.positions.weight[: items_BLD.shape[1]] if places_BL is None else self.positions(places_BL)
+            items_BLD = items_BLD + here
         dropped_BLD: Tensor = self.dropout(items_BLD)
         return dropped_BLD
 
@@ -96,9 +97,31 @@ class SequenceModel(nn.Module, ABC):
 
     def score_next(self, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Logits of shape (B, V) for the item after the last real position of each sequence."""
-        state_BLD = self(ids_BL).state_BLD
-        last_B1D = (lengths_B - 1)[:, None, None].expand(-1, 1, state_BLD.shape[2])
-        return self.score(state_BLD.gather(1, last_B1D).squeeze(1))
+        return self.score(_at(self(ids_BL).state_BLD, lengths_B - 1))
+
+    @property
+    def reach(self) -> int:
+        """How many of the newest positions a state depends on: all, unless a subclass sees less."""
+        return self.max_length
+
+    def macs_to_state(self) -> int:
+        """Multiply-adds of one `state_after`."""
+        return self.reach * self.macs_per_position()
+
+    def state_after(self, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        """The states (B, D) that `score_next` scores, computed from the positions in reach alone. L is max_length."""
+        if self.reach >= self.max_length:
+            return _at(self(ids_BL).state_BLD, lengths_B - 1)
+        first_B = (lengths_B - self.reach).clamp_min(0)
+        places_BL = first_B[:, None] + torch.arange(self.reach, device=ids_BL.device)
+        embedded_BLD = self.placed(self.items(ids_BL.gather(1, places_BL)), places_BL)
+        return _at(self.run(embedded_BLD, self.layers).state_BLD, lengths_B - 1 - first_B)
+
+
+def _at(states_BLD: Tensor, positions_B: Tensor) -> Tensor:
+    """One state of each sequence, shape (B, D)."""
+    here_B1D = positions_B[:, None, None].expand(-1, 1, states_BLD.shape[2])
+    return states_BLD.gather(1, here_B1D).squeeze(1)
 
 
 class ModelScorer:

@@ -1,32 +1,32 @@
-"""A model in its exported form, on ONNX Runtime: no torch here."""
+"""A model in its exported form as a scorer of users: no torch here."""
 
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from distilrec.core.errors import ArtifactError
 from distilrec.core.events import Ints, Sequences, histories
+from distilrec.serving.distilrec_ranker import Exported, Model, RankerError
 
 
-class OnnxScorer:
-    """An exported model on ONNX Runtime, CPU."""
+class ExportedScorer:
+    """Scores the catalogue as the served ranker does."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.max_length = int(self.session.get_inputs()[0].shape[1])
-
-    def run(self, ids_BL: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores of shape (B, V)."""
-        scores: NDArray[np.float32] = self.session.run(["scores"], {"ids": ids_BL, "lengths": lengths_B})[0]
-        return scores
+    def __init__(self, model: Model) -> None:
+        self.model = model
 
     def score(self, sequences: Sequences, users: Ints) -> NDArray[np.float32]:
-        return self.run(*full_length(sequences, users, self.max_length))
+        """Shape (B, V)."""
+        return self.model.scores(self.model.states(*full_length(sequences, users, self.model.max_length)))
+
+
+def open_exported(folder: Path, threads: int) -> Exported:
+    """Raises ArtifactError."""
+    try:
+        return Exported(folder, threads)
+    except RankerError as error:
+        raise ArtifactError("DR-ART-001", str(error)) from None
 
 
 def full_length(sequences: Sequences, users: Ints, max_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

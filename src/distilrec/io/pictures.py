@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 COLOURS = {
     "teacher": "#8a5a00",
     "student": "#0b6e4f",
+    "student_int8": "#62ab92",
     "champion": "#34508c",
     "markov": "#8c8c8c",
     "popularity": "#bdbdbd",
 }
+LINES = {"onnx": "-", "int8": "--", "eager": ":"}
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "distilrec",
@@ -107,11 +109,15 @@ def quality_against_latency(ndcg10: dict[str, dict[str, float]], latency: dict[s
     """Each served form as a point: further left is faster, higher is better."""
     with matplotlib.rc_context(STYLE):
         figure, (axes,) = new_figure(5, 3)
-        for form, marker in (("eager", "o"), ("onnx", "D")):
+        for form, marker in (("eager", "o"), ("onnx", "D"), ("int8", "s")):
             for name in ("teacher", "student"):
-                x, y = latency[f"{name}_{form}"]["p50_ms"], ndcg10[name]["value"]
+                measured = f"{name}_{form}" if f"{name}_{form}" in ndcg10 else name
+                if form == "int8" and measured == name:
+                    continue  # its quality is not known
+                x, y = latency[f"{name}_{form}"]["p50_ms"], ndcg10[measured]["value"]
                 axes.plot(x, y, marker, color=COLOURS[name], markersize=8)
-                axes.annotate(f"{name}, {form}", (x, y), xytext=(6, 6), textcoords="offset points", fontsize=8)
+                offset = (6, -13) if form == "int8" else (6, 6)
+                axes.annotate(f"{name}, {form}", (x, y), xytext=offset, textcoords="offset points", fontsize=8)
         if "markov" in ndcg10:
             axes.axhline(ndcg10["markov"]["value"], color=COLOURS["markov"], linestyle="--", linewidth=1)
             axes.annotate("Markov floor", (0.0, ndcg10["markov"]["value"]), xycoords=("axes fraction", "data"),
@@ -135,7 +141,7 @@ def latency_distribution(samples_ms: dict[str, NDArray[np.float64]]) -> str:
                 np.sort(samples),
                 share,
                 color=COLOURS[model],
-                linestyle="-" if form == "onnx" else ":",
+                linestyle=LINES[form],
                 label=f"{model}, {form}",
             )
         _plain_log_axis(axes)
@@ -143,6 +149,36 @@ def latency_distribution(samples_ms: dict[str, NDArray[np.float64]]) -> str:
         axes.set_ylabel("share of requests")
         axes.legend(fontsize=8)
         axes.set_title("Latency distribution", loc="left")
+        return svg_of(figure)
+
+
+def throughput_by_batch(timings: list[dict[str, Any]]) -> str:
+    """Users answered in a second against users in a request, for each number of threads."""
+    with matplotlib.rc_context(STYLE):
+        all_threads = sorted({row["threads"] for row in timings})
+        figure, axes = new_figure(4.5 * len(all_threads), 3, 1, len(all_threads))
+        for panel, threads in zip(axes, all_threads, strict=True):
+            for candidate in dict.fromkeys(row["candidate"] for row in timings):
+                model, form = candidate.split("_")
+                rows = [row for row in timings if (row["candidate"], row["threads"]) == (candidate, threads)]
+                sizes = [row["batch_size"] for row in rows]
+                users = [row["batch_size"] * row["requests_per_second"] for row in rows]
+                panel.plot(
+                    sizes,
+                    users,
+                    marker=".",
+                    color=COLOURS[model],
+                    linestyle=LINES[form],
+                    label=f"{model}, {form}",
+                )
+            panel.set_xscale("log")
+            panel.set_yscale("log")
+            panel.set_xticks(sizes, [str(size) for size in sizes])
+            panel.minorticks_off()
+            panel.set_xlabel("users in a request")
+            panel.set_ylabel("users a second")
+            panel.set_title(f"{threads} thread{'s' if threads > 1 else ''}", loc="left")
+        axes[0].legend(fontsize=7)
         return svg_of(figure)
 
 

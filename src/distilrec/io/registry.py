@@ -46,6 +46,18 @@ class RunRecord:
     steps: list[StepRecord]
 
 
+@dataclass(frozen=True)
+class RankerFacts:
+    """What a ranker's signature says.
+
+    Attributes:
+        example: some of its item ids.
+    """
+
+    example: tuple[str | int, ...]
+    exclude_seen: bool
+
+
 class Registry:
     """Adapters for one tracking server; nothing is imported or opened before it is needed."""
 
@@ -60,8 +72,8 @@ class Registry:
         entry = self.log(scene).latest()
         return entry if entry and entry.champion else None
 
-    def model_folder(self, entry: Entry) -> Path:
-        """The artifacts of the version in charge: student.onnx and items.parquet.
+    def ranker_folder(self, entry: Entry) -> Path:
+        """The ranker of the version in charge, fetched.
 
         Raises:
             ArtifactError: the registry does not have it, or has another model under its number.
@@ -76,7 +88,7 @@ class Registry:
             words = f"version {entry.champion} of {name} in {self._where()} is not the champion of the promotion log"
             raise ArtifactError("DR-REG-001", words)
         uri = f"models:/{name}/{entry.champion}"
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts" / "ranker"
 
     def _where(self) -> str:
         """The tracking server, without what stands before its host: that may be a password."""
@@ -102,24 +114,22 @@ class Registry:
         client.set_terminated(parent)
         return str(parent)
 
-    def register(self, scene: str, run_id: str, artifacts: Mapping[str, Path], tags: dict[str, str]) -> str:
-        """A new version of `ranker-<scene>`: models from code, so no pickle is written or read."""
+    def register(
+        self, scene: str, run_id: str, artifacts: Mapping[str, Path], ranker: RankerFacts, tags: dict[str, str]
+    ) -> str:
+        """A new version of `ranker-<scene>`: models from code, so no pickle is written or read. The code that it needs
+        travels with it."""
+        import pandas as pd
+
         mlflow = self._mlflow()
-        column = mlflow.types.schema
-        strings, doubles = column.Array(column.DataType.string), column.Array(column.DataType.double)
-        signature = mlflow.models.ModelSignature(
-            inputs=mlflow.types.Schema([mlflow.types.ColSpec(strings, "history")]),
-            outputs=mlflow.types.Schema(
-                [mlflow.types.ColSpec(strings, "items"), mlflow.types.ColSpec(doubles, "scores")]
-            ),
-            params=mlflow.types.ParamSchema([mlflow.types.ParamSpec("k", "long", 10)]),
-        )
-        with as_file(files("distilrec") / "serving" / "ranker_model.py") as script, mlflow.start_run(run_id=run_id):
+        with as_file(files("distilrec") / "serving") as code, mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
                 name="ranker",
-                python_model=str(script),
+                python_model=str(code / "ranker_model.py"),
+                code_paths=[str(code / "distilrec_ranker.py")],
                 artifacts={name: str(path) for name, path in artifacts.items()},
-                signature=signature,
+                signature=_signature(mlflow, ranker),
+                input_example=pd.DataFrame({"history": [list(ranker.example)]}),
                 pip_requirements=[f"{name}=={installed(name)}" for name in SERVING_PACKAGES],
                 registered_model_name=model_name(scene),
             )
@@ -168,6 +178,29 @@ class Registry:
 
         mlflow.set_tracking_uri(self.tracking_uri)
         return mlflow
+
+
+def _signature(mlflow: Any, ranker: RankerFacts) -> Any:
+    schema = mlflow.types.schema
+    kind = "long" if isinstance(ranker.example[0], int) else "string"
+    ids, doubles = schema.Array(schema.DataType[kind]), schema.Array(schema.DataType.double)
+    # A null among text ids would make MLflow 3.17 cut the others to one letter: there the ranker itself checks.
+    asked = ids if kind == "long" else schema.Array(schema.AnyType())
+    spec, param = mlflow.types.ColSpec, mlflow.types.ParamSpec
+    return mlflow.models.ModelSignature(
+        inputs=mlflow.types.Schema([spec(asked, "history")]),
+        outputs=mlflow.types.Schema(
+            [spec(ids, "items"), spec(doubles, "scores"), spec("long", "num_unknown"), spec("boolean", "is_fallback")]
+        ),
+        params=mlflow.types.ParamSchema(
+            [
+                param("k", "long", 10),
+                param("exclude_seen", "boolean", ranker.exclude_seen),
+                param("exclude", kind, [], shape=(-1,)),
+                param("allow", kind, [], shape=(-1,)),
+            ]
+        ),
+    )
 
 
 def model_name(scene: str) -> str:

@@ -14,6 +14,7 @@ from distilrec.io.pictures import (
     quality_against_latency,
     quality_bars,
     rows_of,
+    throughput_by_batch,
     training_curves,
 )
 
@@ -38,6 +39,7 @@ def render_scene(report: SceneReport) -> str:
         "quality": quality_bars(summary["ndcg10"], summary["deciding"]),
         "trade": quality_against_latency(summary["ndcg10"], summary["latency"]),
         "latency": latency_distribution(report.samples_ms),
+        "throughput": throughput_by_batch(summary["timings"]),
         "curves": training_curves(curves, summary["deciding"]),
         "architecture": architecture_curves(curves["search"], rows_of(summary["search"])),
     }

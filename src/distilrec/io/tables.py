@@ -226,8 +226,3 @@ def canonical_sha256(dataset: Dataset) -> str:
     for line in lines.to_pylist():
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
-
-
-def read_item_ids(path: Path) -> pa.Array:
-    """The raw ids of an item table, in the order of the item indices."""
-    return pq.read_table(path, columns=["item"])["item"].combine_chunks()

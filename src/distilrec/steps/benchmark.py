@@ -1,76 +1,205 @@
-"""benchmark: what teacher and student cost, counted, and timed one against the other in one process."""
+"""benchmark: what teacher and student cost: counted, and timed one against the other in one process, in every form,
+from raw item ids to the ten best raw item ids."""
 
-from collections.abc import Callable
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
-from distilrec.core.config import SceneConfig
-from distilrec.core.cost import model_cost
-from distilrec.core.latency import Percentiles, median_ratio
+from distilrec.core.config import Benchmark, SceneConfig
+from distilrec.core.cost import ModelCost, model_cost
+from distilrec.core.events import Floats
+from distilrec.core.latency import Limits, Percentiles, median_ratio
 from distilrec.core.sequence_model import SequenceModel
 from distilrec.io.jsons import write_json
 from distilrec.io.machine import describe_machine
 from distilrec.io.models import load_student, load_teacher
+from distilrec.io.rankers import open_ranker
 from distilrec.io.store import whole_folder
+from distilrec.serving.distilrec_ranker import MOST_SCORES, Ranker
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
-from distilrec.steps.timing import Request, exported, interleaved, requests
+from distilrec.steps.footprint import file_bytes, joules_per_1000, resident_mb
+from distilrec.steps.limits import measured_limits
+from distilrec.steps.timing import PARTS, K, Pace, Request, interleaved, requests
 
-RATIOS = {
-    "teacher_onnx_over_student_onnx": ("teacher_onnx", "student_onnx"),
-    "teacher_eager_over_student_eager": ("teacher_eager", "student_eager"),
-    "teacher_eager_over_student_onnx": ("teacher_eager", "student_onnx"),
-}
+MODELS = ("teacher", "student")
+FOLDERS = {"onnx": "", "int8": "-int8"}
+RATIOS = (
+    ("teacher_onnx", "student_onnx"),
+    ("teacher_onnx", "student_int8"),
+    ("teacher_eager", "student_eager"),
+    ("teacher_eager", "student_onnx"),
+)
+FLOAT, INT64 = 4, 8
+"""Bytes."""
+
+Samples = dict[str, dict[str, Floats]]
+"""Milliseconds by candidate and part."""
 
 
 def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
-    """One user a request, a full-length history to the scores of the whole catalogue. Returns the manifest."""
+    """Returns the manifest."""
     teacher_model, teacher_manifest = load_teacher(teacher)
     student_model, student_manifest = load_student(student)
-    knobs = config.benchmark
-    torch.set_num_threads(knobs.threads)
-    candidates = {
-        "teacher_eager": _eager(teacher_model),
-        "student_eager": _eager(student_model),
-        "teacher_onnx": exported(student / "teacher.onnx", knobs.threads),
-        "student_onnx": exported(student / "student.onnx", knobs.threads),
-    }
-    asked = requests(student_model.num_items, student_model.max_length, config.seed)
-    samples_ms = interleaved(candidates, asked, knobs.warmup, knobs.repeats)
+    models: dict[str, SequenceModel] = {"teacher": teacher_model, "student": student_model}
+    knobs, rankers = config.benchmark, student / "rankers"
+    settings = [(threads, size) for threads in _threads(knobs) for size in _batch_sizes(knobs, student_model)]
+    limits = {threads: measured_limits(threads) for threads in _threads(knobs)}
+    costs = {name: model_cost(model) for name, model in models.items()}
+    timed: dict[tuple[int, int], Samples] = {}
+    for index, (threads, size) in enumerate(settings):
+        adapters.progress.tick("timing", batch=index + 1, num_batches=len(settings))
+        candidates = _candidates(models, rankers, threads)
+        timed[threads, size] = _timed(candidates, size, config)
+    headline = {name: parts["whole"] for name, parts in timed[knobs.threads, 1].items()}
     latency = {
         "conditions": {
             "batch_size": 1,
+            "k": K,
             "sequence_length": config.max_length,
             "num_items": student_model.num_items,
-            "dtype": "float32",
             "threads": knobs.threads,
             "rounds": knobs.repeats,
-            "request": "item indices to scores of the whole catalogue; candidates take turns in each round",
+            "request": f"raw item ids to the {K} best raw item ids; candidates take turns in each round",
         },
         "machine": describe_machine(),
-        "latency": {name: asdict(Percentiles.of(samples)) for name, samples in samples_ms.items()},
+        "latency": {name: asdict(Percentiles.of(samples)) for name, samples in headline.items()},
         "p50_ratios": {
-            name: median_ratio(samples_ms[slow], samples_ms[fast], config.seed).as_dict()
-            for name, (slow, fast) in RATIOS.items()
+            f"{slow}_over_{fast}": median_ratio(headline[slow], headline[fast], config.seed).as_dict()
+            for slow, fast in RATIOS
         },
-        "cost": {"teacher": asdict(model_cost(teacher_model)), "student": asdict(model_cost(student_model))},
+        "cost": {name: asdict(cost) for name, cost in costs.items()},
+        "limits": [{"threads": threads, **asdict(limit)} for threads, limit in limits.items()],
+        "timings": [
+            row
+            for (threads, size), samples in timed.items()
+            for row in _rows(samples, threads, size, models, costs, limits[threads], config.seed)
+        ],
+        "footprint": _footprints(rankers, config),
     }
     with whole_folder(out) as folder:
         write_json(folder.path / "latency.json", latency)
-        pq.write_table(pa.table(samples_ms), folder.path / "samples_ms.parquet")
+        pq.write_table(_table(timed), folder.path / "samples_ms.parquet")
         content = content_of("benchmark", config, str(teacher_manifest["content"]), str(student_manifest["content"]))
         folder.manifest.update(adapters.stamp("benchmark", content))
     return folder.manifest
 
 
-def _eager(model: SequenceModel) -> Callable[[Request], object]:
-    def answer(request: Request) -> object:
-        with torch.inference_mode():
-            return model.score_next(torch.from_numpy(request[0]), torch.from_numpy(request[1]))
+def _threads(knobs: Benchmark) -> list[int]:
+    """One, all, and those of the headline."""
+    return sorted({1, len(os.sched_getaffinity(0)), knobs.threads})
 
-    return answer
+
+def _batch_sizes(knobs: Benchmark, model: SequenceModel) -> list[int]:
+    """One, and those whose scores can be held."""
+    return sorted({1} | {size for size in knobs.batch_sizes if size * model.num_items <= 4 * MOST_SCORES})
+
+
+class _Eager:
+    """A trained model as torch runs it."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        self.model, self.max_length, self.num_items = model, model.max_length, model.num_items
+
+    def states(self, ids_BL: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            states: NDArray[np.float32] = self.model.state_after(
+                torch.from_numpy(ids_BL), torch.from_numpy(lengths_B)
+            ).numpy()
+        return states
+
+    def scores(self, states_BD: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self.model.score(torch.from_numpy(states_BD)).numpy()
+        return scores
+
+
+def _candidates(models: dict[str, SequenceModel], rankers: Path, threads: int) -> dict[str, Ranker]:
+    torch.set_num_threads(threads)
+    found = {f"{name}_eager": Ranker(rankers / name, model=_Eager(models[name])) for name in MODELS}
+    for form, suffix in FOLDERS.items():
+        found |= {f"{name}_{form}": open_ranker(rankers / f"{name}{suffix}", threads) for name in MODELS}
+    return found
+
+
+def _timed(candidates: dict[str, Ranker], size: int, config: SceneConfig) -> Samples:
+    knobs = config.benchmark
+    asked = requests(next(iter(candidates.values())).ids, config.max_length, size, config.seed)
+    if size == 1:
+        return interleaved(candidates, asked, Pace(knobs.warmup, knobs.repeats))
+    return interleaved(candidates, asked, Pace(max(2, knobs.warmup // size), knobs.repeats, knobs.seconds))
+
+
+def _rows(
+    samples: Samples,
+    threads: int,
+    size: int,
+    models: dict[str, SequenceModel],
+    costs: dict[str, ModelCost],
+    limits: Limits,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """One for each candidate."""
+    rows = []
+    for candidate, parts in samples.items():
+        name, form = candidate.split("_")
+        floor_ms = _floor_ms(models[name], costs[name], size, limits)
+        p50_ms = {part: float(np.median(values)) for part, values in parts.items()}
+        rows.append(
+            {
+                "candidate": candidate,
+                "threads": threads,
+                "batch_size": size,
+                "rounds": len(parts["whole"]),
+                **asdict(Percentiles.of(parts["whole"])),
+                "requests_per_second": 1e3 / float(parts["whole"].mean()),
+                "parts_p50_ms": {part: p50_ms[part] for part in PARTS},
+                "teacher_over_this": median_ratio(samples[f"teacher_{form}"]["whole"], parts["whole"], seed).as_dict(),
+                "encoder_floor_ms": floor_ms,
+                "encoder_over_floor": p50_ms["encoder"] / floor_ms,
+            }
+        )
+    return rows
+
+
+def _floor_ms(model: SequenceModel, cost: ModelCost, size: int, limits: Limits) -> float:
+    """Of the encoder in single precision, as much of it as a state needs."""
+    macs = size * model.macs_to_state()
+    read = FLOAT * (cost.encoder_params + size * model.reach * model.width) + INT64 * size * (model.max_length + 1)
+    return limits.floor_ms(macs, read + FLOAT * size * model.width)
+
+
+def _footprints(rankers: Path, config: SceneConfig) -> dict[str, dict[str, Any]]:
+    """Of what can be served, one thread."""
+    found = {}
+    for form, suffix in FOLDERS.items():
+        for name in MODELS:
+            folder = rankers / f"{name}{suffix}"
+            ranker = open_ranker(folder)
+            asked: Request = requests(ranker.ids, config.max_length, 1, config.seed)[0]
+            joules, how = joules_per_1000(lambda ranker=ranker, asked=asked: ranker.recommend(asked))  # type: ignore[misc]
+            found[f"{name}_{form}"] = {
+                "resident_mb": resident_mb(folder),
+                "file_bytes": file_bytes(folder),
+                "joules_per_1000_requests": joules,
+                "energy": how,
+            }
+    return found
+
+
+def _table(timed: dict[tuple[int, int], Samples]) -> pa.Table:
+    """One row for each round of each candidate."""
+    tables = []
+    for (threads, size), samples in timed.items():
+        for candidate, parts in samples.items():
+            rounds = len(parts["whole"])
+            constant = {"candidate": [candidate] * rounds, "threads": [threads] * rounds, "batch_size": [size] * rounds}
+            tables.append(pa.table({**constant, "round": np.arange(rounds), **parts}))
+    return pa.concat_tables(tables)

@@ -1,5 +1,6 @@
 """evaluate: teacher, student, champion and floors on the same frozen test users, in the form that is served."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distilrec.core.config import SceneConfig
-from distilrec.core.evaluation import Ranks, Scorer, rank_users
+from distilrec.core.evaluation import Ranks, Scorer, mean_ndcg10, rank_users
 from distilrec.core.events import Floats, Ints, Sequences, histories
 from distilrec.core.floors import MarkovFloor, PopularityFloor
 from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, per_user, remove_seen
-from distilrec.io.exported import OnnxScorer
+from distilrec.io.exported import ExportedScorer, open_exported
 from distilrec.io.jsons import write_json
 from distilrec.io.promotions import Entry
+from distilrec.io.rankers import open_ranker
 from distilrec.io.store import manifest_of, whole_folder
-from distilrec.io.tables import Dataset, read_item_ids
+from distilrec.io.tables import Dataset
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset
@@ -32,12 +34,14 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
     student_manifest = manifest_of(student, "retrain")
     past, targets = data.sequences.without_last(1), data.sequences.target(1)
     train = data.sequences.without_last(2)
-    scorers = {name: OnnxScorer(student / f"{name}.onnx", config.threads) for name in ("teacher", "student")}
+    rankers = student / "rankers"
+    names = {"teacher": "teacher", "student": "student", "student_int8": "student-int8"}
+    scorers = {name: ExportedScorer(open_exported(rankers / folder, config.threads)) for name, folder in names.items()}
     everyone: dict[str, Scorer] = {**scorers, "popularity": PopularityFloor(train), "markov": MarkovFloor(train)}
     ranks: dict[str, Ranks] = {}
     for name, scorer in everyone.items():
         ranks[name] = rank_users(scorer, past, targets)
-        adapters.progress.say("epoch", epoch=len(ranks), num_epochs=4, model=name)
+        adapters.progress.say("epoch", epoch=len(ranks), num_epochs=len(everyone), model=name)
     entry = adapters.registry.champion(config.scene)
     champion = _evaluate_champion(entry, data, past, targets, config, adapters) if entry else None
     if champion:
@@ -48,7 +52,8 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
             "deciding": data.deciding,
             "models": {name: one.metrics() for name, one in ranks.items()},
             "ndcg10": _intervals(ranks, data.deciding, config),
-            "student_over_teacher": _ratio(ranks, "student", "teacher", data.deciding, config).as_dict(),
+            "student_over_teacher": _ratio(ranks, config.serve.form, "teacher", data.deciding, config).as_dict(),
+            "int8_loss": _int8_loss(data, scorers),
             "champion": _champion_summary(entry, champion, ranks, data.deciding, config),
         }
         write_json(folder.path / "quality.json", quality)
@@ -76,23 +81,29 @@ def _ratio(ranks: dict[str, Ranks], one: str, other: str, variant: str, config: 
     return bootstrap_ratio(top, bottom, config.seed, config.evaluate.bootstrap_repeats)
 
 
+def _int8_loss(data: OpenDataset, scorers: Mapping[str, Scorer]) -> float:
+    """The share of its NDCG@10 that the student loses in int8, on the validation items: the test chooses nothing."""
+    past, targets = data.sequences.without_last(2), data.sequences.target(2)
+    before, after = (
+        mean_ndcg10(rank_users(scorers[name], past, targets), data.deciding) for name in ("student", "student_int8")
+    )
+    return 1.0 - after / before if before else 0.0
+
+
 def _evaluate_champion(
     entry: Entry, data: OpenDataset, past: Sequences, targets: Ints, config: SceneConfig, adapters: Adapters
 ) -> tuple[Ranks, int]:
     """Its ranks on its own catalogue, and the number of test users whose target it lacks."""
-    folder = adapters.registry.model_folder(entry)
-    own_ids = read_item_ids(folder / "items.parquet")
-    return rank_on_own_catalogue(
-        OnnxScorer(folder / "student.onnx", config.threads), own_ids, data.dataset, past, targets
-    )
+    ranker = open_ranker(adapters.registry.ranker_folder(entry), config.threads)
+    return rank_on_own_catalogue(ExportedScorer(ranker.model), ranker.ids, data.dataset, past, targets)
 
 
 def rank_on_own_catalogue(
-    scorer: OnnxScorer, own_ids: pa.Array, dataset: Dataset, past: Sequences, targets: Ints
+    scorer: Scorer, own_ids: Sequence[str | int], dataset: Dataset, past: Sequences, targets: Ints
 ) -> tuple[Ranks, int]:
     """Rank with a model of another catalogue: ids are matched, unknown history items skipped, unknown targets
     missed."""
-    position = {str(item): index for index, item in enumerate(own_ids.to_pylist())}
+    position = {str(item): index for index, item in enumerate(own_ids)}
     own_of = np.array([position.get(str(item), -1) for item in dataset.item_ids.to_pylist()], dtype=np.int64)
     user_of, items = past.events(np.arange(len(past)))
     known = own_of[items] >= 0
@@ -114,7 +125,7 @@ def _champion_summary(
 ) -> dict[str, Any] | None:
     if entry is None or champion is None:
         return None
-    ratio = _ratio(ranks, "student", "champion", variant, config)
+    ratio = _ratio(ranks, config.serve.form, "champion", variant, config)
     change = Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
     return {
         "version": entry.champion,
@@ -125,7 +136,7 @@ def _champion_summary(
 
 
 def _examples(
-    config: SceneConfig, data: OpenDataset, past: Sequences, targets: Ints, scorers: dict[str, OnnxScorer]
+    config: SceneConfig, data: OpenDataset, past: Sequences, targets: Ints, scorers: Mapping[str, Scorer]
 ) -> list[dict[str, Any]]:
     """Some test users, drawn by the seed: their newest items, the target, and both top lists as titles."""
     wanted = min(config.evaluate.num_examples, len(past))
@@ -134,8 +145,8 @@ def _examples(
         return []
     titles = data.dataset.titles
     top: dict[str, list[list[int]]] = {}
-    for name, scorer in scorers.items():
-        scores = scorer.score(past, users)
+    for name in ("teacher", "student"):
+        scores = scorers[name].score(past, users)
         if data.deciding == "removed":
             scores = remove_seen(scores, targets[users], *past.events(users))
         top[name] = np.argsort(-scores, axis=1, kind="stable")[:, :EXAMPLE_LENGTH].tolist()

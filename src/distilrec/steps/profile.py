@@ -16,10 +16,11 @@ from distilrec.core.sequence_model import initialise
 from distilrec.io.export import export_onnx
 from distilrec.io.jsons import write_json
 from distilrec.io.models import build_student
+from distilrec.io.rankers import complete_ranker, open_ranker
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.inputs import open_dataset
 from distilrec.steps.latency_table import place_of
-from distilrec.steps.timing import exported, interleaved, requests
+from distilrec.steps.timing import Pace, interleaved, requests
 
 NUM_RANDOM, NUM_CHECKED = 12, 6
 """Random students that the fit sees, and that only check it."""
@@ -29,21 +30,23 @@ def profile(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -
     """Fits p50 = rest + cells + operations to students of every operation alone and to random ones; writes JSON."""
     if not out.resolve().parent.is_dir():
         raise RunError("DR-RUN-004", f"{out} cannot be written: there is no folder {out.resolve().parent}")
-    num_items = open_dataset(dataset).sequences.num_items
+    data = open_dataset(dataset)
+    num_items = data.sequences.num_items
     genotypes = _designed(config)
-    asked = requests(num_items, config.max_length, config.seed)
     knobs = config.benchmark
     with tempfile.TemporaryDirectory() as folder:
         candidates = {}
         for index, genotype in enumerate(genotypes):
             student = build_student(num_items, config.retrain, genotype)
             initialise(student, torch.Generator().manual_seed(index))
-            path = Path(folder) / f"{index}.onnx"
-            export_onnx(student, path)
-            candidates[str(index)] = exported(path, knobs.threads)
+            ranker = Path(folder) / str(index)
+            export_onnx(student, ranker)
+            complete_ranker(ranker, dataset / "items.parquet", config.scene, data.deciding == "removed")
+            candidates[str(index)] = open_ranker(ranker, knobs.threads)
             adapters.progress.tick("exporting", batch=index + 1, num_batches=len(genotypes))
-        samples_ms = interleaved(candidates, asked, knobs.warmup, knobs.repeats)
-    p50_ms = np.array([np.median(samples_ms[name]) for name in candidates])
+        asked = requests(candidates["0"].ids, config.max_length, 1, config.seed)
+        samples_ms = interleaved(candidates, asked, Pace(knobs.warmup, knobs.repeats))
+    p50_ms = np.array([np.median(samples_ms[name]["whole"]) for name in candidates])
     cells = [genotype.cells for genotype in genotypes]
     table = fit_table(place_of(config, num_items), list(OPERATIONS), cells, p50_ms, NUM_CHECKED)
     write_json(out, table.to_json())

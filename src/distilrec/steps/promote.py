@@ -1,6 +1,7 @@
 """promote: put everything together, decide, register, record, and write the scene's summary and report."""
 
 import getpass
+import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from distilrec.core.config import SceneConfig
+from distilrec.core.config import SceneConfig, Serve
 from distilrec.core.errors import RunError
 from distilrec.core.gate import Champion, Check, Evidence, Verdict, decide
 from distilrec.core.metrics import Interval
@@ -18,13 +19,17 @@ from distilrec.io.jsons import read_json, write_json
 from distilrec.io.machine import versions
 from distilrec.io.page import render_markdown, render_page
 from distilrec.io.promotions import Entry
-from distilrec.io.registry import RunRecord, StepRecord
+from distilrec.io.rankers import open_ranker
+from distilrec.io.registry import RankerFacts, RunRecord, StepRecord
 from distilrec.io.report import SceneReport, render_scene
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 
 SUMMARY_SCHEMA = 1
+EXAMPLE_LENGTH = 3
+FORMS = {"float32": "onnx", "int8": "int8"}
+"""What the latencies call a variant."""
 LATENCY_LEEWAY = 1.15
 """Measured latency over the budget, before the report warns: the table is an estimate."""
 AS_RELEASED = (
@@ -64,7 +69,9 @@ def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) 
     }
     summary = _measured(config, inputs, manifests, histories["search"]) | {"content": content}
     before = adapters.registry.log(config.scene).latest()
-    verdict = _still_comparable(decide(_evidence(summary), config.gate), summary["champion"], before)
+    verdict = _still_comparable(
+        decide(_evidence(summary, config.serve), config.gate, config.serve), summary["champion"], before
+    )
     run_id = adapters.registry.record(_run_record(config, summary, manifests, histories))
     version = _register(config, inputs, summary, verdict, run_id, adapters)
     entry = _commit(config, summary, verdict, version, before, adapters)
@@ -106,7 +113,7 @@ def _measured(
         **latency,
         "genotype": read_json(inputs.genotype / "genotype.json"),
         "export": read_json(inputs.student / "export.json"),
-        "warnings": _warnings(config, latency["latency"]["student_onnx"]["p50_ms"]),
+        "warnings": _warnings(config, latency["latency"][f"student_{FORMS[config.serve.variant]}"]["p50_ms"]),
         "search": {
             **{key: found[key] for key in ("edges", "operations", "num_rows", "num_depths", "limits")},
             "predicted": _predicted(found["predicted_cost"], latency),
@@ -148,16 +155,18 @@ def _predicted(predicted: dict[str, float], latency: dict[str, Any]) -> dict[str
     return {measure: {"predicted": value, "measured": measured[measure]} for measure, value in predicted.items()}
 
 
-def _evidence(summary: dict[str, Any]) -> Evidence:
+def _evidence(summary: dict[str, Any], serve: Serve) -> Evidence:
     champion = summary["champion"]
+    timed = FORMS[serve.variant]
     return Evidence(
         student_over_teacher=Interval(**summary["student_over_teacher"]),
-        student_ndcg10=summary["ndcg10"]["student"]["value"],
+        student_ndcg10=summary["ndcg10"][serve.form]["value"],
         markov_ndcg10=summary["ndcg10"]["markov"]["value"],
-        speedup=Interval(**summary["p50_ratios"]["teacher_onnx_over_student_onnx"]),
+        speedup=Interval(**summary["p50_ratios"][f"teacher_onnx_over_student_{timed}"]),
         num_test_users=summary["num_test_users"],
         as_of=summary["data"]["as_of"],
         champion=Champion(**{**champion, "change": Interval(**champion["change"])}) if champion else None,
+        int8_loss=summary["int8_loss"] if serve.variant == "int8" else None,
     )
 
 
@@ -230,14 +239,14 @@ def _register(
 ) -> str:
     """Register what was evaluated, with the verdict as tags. Returns the version."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = Path(folder) / "settings.json"
-        write_json(settings, {"scene": config.scene, "exclude_seen": summary["deciding"] == "removed"})
+        ranker = Path(folder) / "ranker"
+        shutil.copytree(inputs.student / "rankers" / config.serve.form.replace("_", "-"), ranker)
+        opened = open_ranker(ranker)
+        facts = RankerFacts(tuple(opened.ids[:EXAMPLE_LENGTH]), opened.exclude_seen)
         artifacts = {
-            "student": inputs.student / "student.onnx",
+            "ranker": ranker,
             "weights": inputs.student / "weights.safetensors",
             "genotype": inputs.student / "genotype.json",
-            "items": inputs.dataset / "items.parquet",
-            "settings": settings,
         }
         tags = {
             "verdict": verdict.word,
@@ -245,7 +254,7 @@ def _register(
             "as_of": summary["data"]["as_of"],
             "data.sha256": summary["data"]["sha256"],
         }
-        return adapters.registry.register(config.scene, run_id, artifacts, tags)
+        return adapters.registry.register(config.scene, run_id, artifacts, facts, tags)
 
 
 def _commit(
@@ -298,11 +307,14 @@ def _standing(summary: dict[str, Any]) -> str:
 
 
 def _scene_report(summary: dict[str, Any], inputs: Inputs, histories: dict[str, list[dict[str, Any]]]) -> SceneReport:
-    samples = pq.read_table(inputs.latency / "samples_ms.parquet")
+    headline = summary["conditions"]
+    picked = [("threads", "=", headline["threads"]), ("batch_size", "=", headline["batch_size"])]
+    samples = pq.read_table(inputs.latency / "samples_ms.parquet", filters=picked)
+    names, whole = samples["candidate"].to_numpy(), samples["whole"].to_numpy()
     return SceneReport(
         summary=summary,
         genotype_svg=(inputs.genotype / "genotype.svg").read_text(encoding="utf-8"),
         histories=histories,
-        samples_ms={name: samples[name].to_numpy() for name in samples.column_names},
+        samples_ms={name: whole[names == name] for name in summary["latency"]},
         examples=read_json(inputs.quality / "examples.json"),
     )

@@ -11,10 +11,11 @@ from distilrec.core.genotype import Genotype
 from distilrec.core.lessons import Distiller, NextItem
 from distilrec.core.objective import Objective
 from distilrec.core.released import RETRAIN as RELEASED_SETTINGS
-from distilrec.core.sequence_model import initialise
-from distilrec.io.export import check_export, export_onnx
+from distilrec.core.sequence_model import SequenceModel, initialise
+from distilrec.io.export import check_export, export_onnx, quantise
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.models import build_student, load_teacher, load_weights, save_student
+from distilrec.io.rankers import complete_ranker
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
@@ -23,10 +24,19 @@ from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import about_training, seeded, train
 
 
+def write_rankers(folder: Path, name: str, model: SequenceModel, dataset: Path, scene: str, exclude_seen: bool) -> None:
+    """In float32 as `name`, and in int8 beside it."""
+    float32, int8 = folder / name, folder / f"{name}-int8"
+    export_onnx(model, float32)
+    quantise(float32, int8)
+    for ranker in (float32, int8):
+        complete_ranker(ranker, dataset / "items.parquet", scene, exclude_seen)
+
+
 def retrain(
     config: SceneConfig, dataset: Path, teacher: Path, genotype: Path, out: Path, adapters: Adapters
 ) -> dict[str, Any]:
-    """Distilled, unless the architecture was searched as released. Writes student.onnx and teacher.onnx beside."""
+    """Distilled, unless the architecture was searched as released. Both models become rankers, in float32 and int8."""
     data = open_dataset(dataset)
     teacher_model, teacher_manifest = load_teacher(teacher)
     genotype_manifest = manifest_of(genotype, "derive")
@@ -69,8 +79,8 @@ def retrain(
         save_student(folder.path, student.num_items, architecture, training.best_weights, history)
         checks = {}
         for name, model in (("student", student), ("teacher", teacher_model)):
-            export_onnx(model, folder.path / f"{name}.onnx")
-            checks[name] = asdict(check_export(model, folder.path / f"{name}.onnx", data.sequences))
+            write_rankers(folder.path / "rankers", name, model, dataset, config.scene, data.deciding == "removed")
+            checks[name] = asdict(check_export(model, folder.path / "rankers" / name, data.sequences))
         write_json(folder.path / "export.json", checks)
         folder.manifest.update(
             adapters.stamp("retrain", content, best_epoch=training.best_epoch, **about_training(history))

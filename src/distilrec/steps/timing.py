@@ -1,40 +1,73 @@
-"""Timing exported models one against the other in one process."""
+"""Timing rankers one against the other in one process: the path of a request, and its parts."""
 
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from distilrec.io.exported import OnnxScorer
+from distilrec.core.events import Floats
+from distilrec.serving.distilrec_ranker import Id, Ranker
 
 DISTINCT_REQUESTS = 64
+FEWEST_ROUNDS = 20
+K = 10
+PARTS = ("look_up", "encoder", "scoring", "top_k")
 
-Request = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Items of shape (1, max_length), and their number."""
-
-
-def requests(num_items: int, max_length: int, seed: int) -> list[Request]:
-    """Single users with full-length histories."""
-    drawn = np.random.default_rng(seed).integers(num_items, size=(DISTINCT_REQUESTS, 1, max_length))
-    return [(ids, np.array([max_length], dtype=np.int64)) for ids in drawn]
+Request = list[list[Id]]
+"""Raw item ids of some users."""
 
 
-def exported(path: Path, threads: int) -> Callable[[Request], object]:
-    scorer = OnnxScorer(path, threads)
-    return lambda request: scorer.run(*request)
+@dataclass(frozen=True)
+class Pace:
+    """How often to measure.
+
+    Attributes:
+        seconds: after which no round is begun, once there are `FEWEST_ROUNDS`; None for all rounds.
+    """
+
+    warmup: int
+    rounds: int
+    seconds: float | None = None
 
 
-def interleaved(
-    candidates: Mapping[str, Callable[[Request], object]], asked: list[Request], warmup: int, repeats: int
-) -> dict[str, NDArray[np.float64]]:
-    """Milliseconds of each candidate in each round, A B C D A B C D ..., warm-up rounds not among them."""
-    samples: dict[str, list[float]] = {name: [] for name in candidates}
-    for turn in range(warmup + repeats):
+def requests(ids: Sequence[Id], max_length: int, batch_size: int, seed: int) -> list[Request]:
+    """Users with full-length histories."""
+    random = np.random.default_rng(seed)
+    drawn = random.integers(len(ids), size=(DISTINCT_REQUESTS, batch_size, max_length))
+    return [[[ids[index] for index in user] for user in users] for users in drawn.tolist()]
+
+
+def interleaved(rankers: Mapping[str, Ranker], asked: Sequence[Request], pace: Pace) -> dict[str, dict[str, Floats]]:
+    """Milliseconds by ranker and part, and of the "whole" request: one value for each round, A B C D A B C D ...
+
+    Warm-up rounds are not among them.
+    """
+    samples: dict[str, list[list[float]]] = {name: [] for name in rankers}
+    began = time.monotonic()
+    for turn in range(pace.warmup + pace.rounds):
+        is_late = pace.seconds is not None and time.monotonic() - began > pace.seconds
+        if is_late and turn >= pace.warmup + FEWEST_ROUNDS:
+            break
         request = asked[turn % len(asked)]
-        for name, answer in candidates.items():
-            began = time.perf_counter_ns()
-            answer(request)
-            samples[name].append((time.perf_counter_ns() - began) / 1e6)
-    return {name: np.array(values[warmup:]) for name, values in samples.items()}
+        for name, ranker in rankers.items():
+            samples[name].append(_timed(ranker, request))
+    found = {}
+    for name, rows in samples.items():
+        table = np.array(rows[pace.warmup :])
+        found[name] = {**dict(zip(PARTS, table.T, strict=True)), "whole": table.sum(axis=1)}
+    return found
+
+
+def _timed(ranker: Ranker, request: Request) -> list[float]:
+    clock = [time.perf_counter_ns()]
+    looked_up = ranker.look_up(request)
+    clock.append(time.perf_counter_ns())
+    states_BD = ranker.model.states(looked_up.ids_BL, looked_up.lengths_B)
+    clock.append(time.perf_counter_ns())
+    scores_BV = ranker.model.scores(states_BD)
+    clock.append(time.perf_counter_ns())
+    ranker.best(scores_BV, looked_up, K, ranker.exclude_seen)
+    clock.append(time.perf_counter_ns())
+    return [(after - before) / 1e6 for before, after in pairwise(clock)]

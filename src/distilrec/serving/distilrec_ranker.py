@@ -1,0 +1,300 @@
+"""The ranker: raw item ids in, the best raw item ids out. A module of its own, because it travels inside the
+registered model to places where neither distilrec nor torch is installed.
+
+A folder holds it: `encoder.onnx` (item indices to the state after the newest), `scorer.onnx` (states to scores of the
+catalogue), `items.arrow` (raw ids in the order of the indices, and how often each occurs), `ranker.json` (settings, and
+every file's sha256), and for a large catalogue an index of the item vectors.
+
+Shapes: B users, L the model's length, D its width, V items.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+from numpy.typing import NDArray
+
+SCHEMA = 1
+MOST_USERS = 10_000
+"""Of one request."""
+MOST_SCORES = 16_000_000
+"""Held at a time: 64 MB."""
+
+Id = str | int
+States = NDArray[np.float32]
+
+
+class RankerError(ValueError):
+    """A request, or a folder, that cannot be used. `str()` is one sentence."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """For one user.
+
+    Attributes:
+        items: raw ids, best first; fewer than k where fewer are allowed.
+        scores: of the model; event counts where `is_fallback`.
+        num_unknown: ids of the history that the model does not know, and skipped.
+        is_fallback: nothing of the history is known, so these are the scene's most popular items.
+    """
+
+    items: list[Id]
+    scores: list[float]
+    num_unknown: int
+    is_fallback: bool
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """Histories as item indices.
+
+    Attributes:
+        ids_BL: the newest L known items, padded on the right with V.
+        lengths_B: how many of them are real; at least 1, so that the model can be asked.
+        seen: all known items of each history.
+    """
+
+    ids_BL: NDArray[np.int64]
+    lengths_B: NDArray[np.int64]
+    seen: list[NDArray[np.int64]]
+    num_unknown: list[int]
+
+
+class Model(Protocol):
+    """What ranks: states of histories, and scores of states."""
+
+    max_length: int
+    num_items: int
+
+    def states(self, ids_BL: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> States: ...
+
+    def scores(self, states_BD: States) -> NDArray[np.float32]: ...
+
+
+class Exported:
+    """A model's two graphs on ONNX Runtime, CPU."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self.encoder = _session(folder / "encoder.onnx", threads)
+        self.scorer = _session(folder / "scorer.onnx", threads)
+        self.max_length = int(self.encoder.get_inputs()[0].shape[1])
+        self.num_items = int(self.scorer.get_outputs()[0].shape[1])
+
+    def states(self, ids_BL: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> States:
+        """Shape (B, D)."""
+        states: States = self.encoder.run(["states"], {"ids": ids_BL, "lengths": lengths_B})[0]
+        return states
+
+    def scores(self, states_BD: States) -> NDArray[np.float32]:
+        """Shape (B, V)."""
+        scores: NDArray[np.float32] = self.scorer.run(["scores"], {"states": states_BD})[0]
+        return scores
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would burn others' time
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds have no common base but this
+        words = " ".join(str(error).split())[:200]
+        raise RankerError(f"{path} cannot be read as a model: {words}") from None
+
+
+class Ranker:
+    """Ready to answer; threads may share it."""
+
+    def __init__(self, folder: Path, threads: int = 1, model: Model | None = None) -> None:
+        """`model` answers in place of the folder's graphs.
+
+        Raises:
+            RankerError: a file of the folder is missing, or is not what was written, or is newer.
+        """
+        settings = verified(folder)
+        self.model = model or Exported(folder, threads)
+        self.max_length, self.num_items = self.model.max_length, self.model.num_items
+        with pa.memory_map(str(folder / "items.arrow")) as file:
+            table = pa.ipc.open_file(file).read_all()
+        self.ids: list[Id] = table["item"].to_pylist()
+        self.popularity = table["num_events"].to_numpy().astype(np.float32)
+        if len(self.ids) != self.num_items:
+            raise RankerError(f"{folder}: {len(self.ids)} ids for a model of {self.num_items} items")
+        self.index_of = {item: index for index, item in enumerate(self.ids)}
+        self.kind: type[str] | type[int] = int if pa.types.is_integer(table["item"].type) else str
+        self.exclude_seen = bool(settings["exclude_seen"])
+
+    def recommend(
+        self,
+        histories: Sequence[Sequence[Id]],
+        k: int = 10,
+        exclude_seen: bool | None = None,
+        exclude: Sequence[Id] = (),
+        allow: Sequence[Id] | None = None,
+    ) -> list[Recommendation]:
+        """The best k items of each user.
+
+        Args:
+            histories: raw item ids of each user, the most recent last.
+            exclude_seen: leave out what the history holds; by default as the scene was evaluated.
+            exclude: never to be recommended; ids that are not known are passed over.
+            allow: if given, nothing else is recommended; ids that are not known are passed over.
+
+        Raises:
+            RankerError: says what cannot be used.
+        """
+        if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 1 <= k <= self.num_items:
+            raise RankerError(f"k is {k!r}; it is a whole number from 1 to {self.num_items}, the size of the catalogue")
+        if not 1 <= len(histories) <= MOST_USERS:
+            raise RankerError(f"{len(histories)} users in one request; it takes 1 to {MOST_USERS}")
+        leaves_out = self.exclude_seen if exclude_seen is None else exclude_seen
+        is_barred_V = self._barred(exclude, allow)
+        size = max(1, MOST_SCORES // self.num_items)
+        answers: list[Recommendation] = []
+        for first in range(0, len(histories), size):
+            looked_up = self.look_up(histories[first : first + size], first)
+            scores_BV = self.scores(looked_up)
+            answers += self.best(scores_BV, looked_up, k, leaves_out, is_barred_V)
+        return answers
+
+    def look_up(self, histories: Sequence[Sequence[Id]], first: int = 0) -> LookedUp:
+        """`first` is the number of the first user, for the sentence of an error."""
+        known, num_unknown = [], []
+        for number, history in enumerate(histories, start=first):
+            indices = self._known(history, f"history of user {number}")
+            known.append(np.array(indices, dtype=np.int64))
+            num_unknown.append(len(history) - len(indices))
+        ids_BL = np.full((len(known), self.max_length), self.num_items, dtype=np.int64)
+        lengths_B = np.ones(len(known), dtype=np.int64)
+        for row, indices_N in enumerate(known):
+            newest = indices_N[-self.max_length :]
+            ids_BL[row, : len(newest)] = newest
+            lengths_B[row] = max(1, len(newest))
+        return LookedUp(ids_BL, lengths_B, known, num_unknown)
+
+    def scores(self, looked_up: LookedUp) -> NDArray[np.float32]:
+        """Shape (B, V); event counts for those of whom nothing is known."""
+        scores_BV = self.model.scores(self.model.states(looked_up.ids_BL, looked_up.lengths_B))
+        for row, seen in enumerate(looked_up.seen):
+            if not len(seen):
+                scores_BV[row] = self.popularity
+        return scores_BV
+
+    def best(
+        self,
+        scores_BV: NDArray[np.float32],
+        looked_up: LookedUp,
+        k: int,
+        leaves_out_seen: bool,
+        is_barred_V: NDArray[np.bool_] | None = None,
+    ) -> list[Recommendation]:
+        """Overwrites scores that are left out. Of equal scores the lower index is first."""
+        if is_barred_V is not None:
+            scores_BV[:, is_barred_V] = -math.inf
+        answers = []
+        for row, seen in enumerate(looked_up.seen):
+            scores_V = scores_BV[row]
+            if leaves_out_seen:
+                scores_V[seen] = -math.inf
+            best = top(scores_V, k)
+            answers.append(
+                Recommendation(
+                    [self.ids[index] for index in best],
+                    scores_V[best].tolist(),
+                    looked_up.num_unknown[row],
+                    not len(seen),
+                )
+            )
+        return answers
+
+    def _barred(self, exclude: Sequence[Id], allow: Sequence[Id] | None) -> NDArray[np.bool_] | None:
+        if allow is None and not len(exclude):
+            return None
+        is_barred_V = np.full(self.num_items, allow is not None)
+        is_barred_V[self._known(allow or (), "allow")] = False
+        is_barred_V[self._known(exclude, "exclude")] = True
+        return is_barred_V
+
+    def _known(self, ids: Iterable[Id], where: str) -> list[int]:
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise RankerError(f"{where} is {_shown(ids)}; it is a list of item ids")
+        found = []
+        item: Any
+        for item in ids:
+            if self.kind is int and isinstance(item, np.integer):
+                item = int(item)
+            if not isinstance(item, self.kind) or isinstance(item, bool):
+                kind = "whole numbers" if self.kind is int else "text"
+                raise RankerError(f"{where} holds {_shown(item)}; the item ids of this scene are {kind}")
+            index = self.index_of.get(item)
+            if index is not None:
+                found.append(index)
+        return found
+
+
+def top(scores_V: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Indices of the k largest finite scores, the largest first, of equal ones the lower index first."""
+    if k < len(scores_V):
+        smallest = np.partition(scores_V, len(scores_V) - k)[len(scores_V) - k]
+        candidates = np.flatnonzero(scores_V >= smallest)
+    else:
+        candidates = np.arange(len(scores_V))
+    ordered = candidates[np.argsort(-scores_V[candidates], kind="stable")][:k]
+    return ordered[np.isfinite(scores_V[ordered])]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Last of a folder's files: with the sha256 of all others."""
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != "ranker.json"}
+    text = json.dumps({"schema_version": SCHEMA, **settings, "files": files}, indent=1, sort_keys=True)
+    (folder / "ranker.json").write_text(text + "\n", encoding="utf-8")
+
+
+def verified(folder: Path) -> dict[str, Any]:
+    """The settings of a folder whose files are what was written.
+
+    Raises:
+        RankerError: what is missing, altered or newer.
+    """
+    path = folder / "ranker.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        version, files = settings["schema_version"], dict(settings["files"])
+        settings["exclude_seen"]
+    except FileNotFoundError:
+        raise RankerError(f"{path} is missing") from None
+    except (ValueError, TypeError, KeyError, OSError, RecursionError):
+        raise RankerError(f"{path} is not what distilrec wrote") from None
+    if version != SCHEMA:
+        raise RankerError(f"{path} has schema version {version!r}; this ranker reads {SCHEMA}")
+    for name, digest in files.items():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise RankerError(f"{path} names {_shown(name)}, which is not a file beside it")
+        if not (folder / name).is_file():
+            raise RankerError(f"{folder / name} is missing")
+        if sha256_of(folder / name) != digest:
+            raise RankerError(f"{folder / name} is not what was written: its sha256 differs")
+    for name in ("encoder.onnx", "scorer.onnx", "items.arrow"):
+        if name not in files:
+            raise RankerError(f"{path} does not list {name}")
+    return dict(settings)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,62 @@
+"""recommend: ask the champion of a scene, on this machine, as the served model would be asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distilrec.core.errors import ConfigError, RunError
+from distilrec.io.rankers import open_ranker, titles_of
+from distilrec.io.registry import Registry
+from distilrec.serving.distilrec_ranker import Id, Ranker, RankerError, Recommendation
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Attributes:
+    scene: its name.
+    version: the registered version that answered.
+    titles: of the recommended items, in their order.
+    """
+
+    scene: str
+    version: str
+    recommendation: Recommendation
+    titles: list[str]
+
+
+def recommend(
+    scene: str,
+    history: Sequence[str],
+    k: int,
+    exclude_seen: bool | None,
+    exclude: Sequence[str],
+    allow: Sequence[str],
+    registry: Registry,
+) -> Answer:
+    """Ids are as they are typed; those of a scene with numbers for ids become numbers.
+
+    Raises:
+        RunError: the scene has no champion.
+        ConfigError: what is asked cannot be answered.
+    """
+    entry = registry.champion(scene)
+    if entry is None:
+        raise RunError("DR-REG-002", f"scene {scene} has no champion")
+    folder = registry.ranker_folder(entry)
+    ranker = open_ranker(folder)
+    lists = [_typed(ranker, ids) for ids in (history, exclude, allow)]
+    try:
+        (found,) = ranker.recommend([lists[0]], k, exclude_seen, lists[1], lists[2] or None)
+    except RankerError as error:
+        raise ConfigError("DR-CONF-003", str(error)) from None
+    titles = titles_of(folder)
+    return Answer(scene, entry.champion, found, [titles[item] for item in found.items])
+
+
+def _typed(ranker: Ranker, ids: Sequence[str]) -> list[Id]:
+    if ranker.kind is str:
+        return list(ids)
+    try:
+        return [int(item) for item in ids]
+    except ValueError:
+        wrong = next(item for item in ids if not item.lstrip("-").isdecimal())
+        raise ConfigError("DR-CONF-003", f"item id {wrong!r} is no whole number, and those of this scene are") from None
