@@ -326,7 +326,7 @@ class Benchmark(Closed):
     """Users in a request."""
     seconds: float = Field(4.0, gt=0, le=3600)
     """For each batch size above one and each number of threads; there are fewer rounds if it does not suffice for all,
-    but never fewer than twenty."""
+    but never fewer than ten."""
 
 
 class Gate(Closed):

@@ -11,7 +11,7 @@ from distilrec.core.events import Floats
 from distilrec.serving.distilrec_ranker import Id, Ranker
 
 DISTINCT_REQUESTS = 64
-FEWEST_ROUNDS = 20
+FEWEST_ROUNDS = 10
 K = 10
 PARTS = ("look_up", "encoder", "scoring", "top_k")
 
