@@ -221,6 +221,7 @@ def test_the_champion_recommends_in_the_terminal(runs):
     for wrong, words in (
         (["recommend", "nowhere", "--runs", str(runs)], "DR-REG-002: scene nowhere has no champion"),
         ([*asked, "-k", "99999"], "DR-CONF-003: k is 99999"),
+        (["recommend", ".."], "DR-CONF-004: scene: '..'"),
     ):
         refused = distilrec(*wrong, cwd=runs)
         assert refused.returncode == 2 and words in refused.stderr, refused.stderr

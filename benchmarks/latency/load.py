@@ -66,7 +66,7 @@ def _registered(root: Path) -> str:
     registry = Registry(tracking, root / "mlartifacts", LocalStore(root / "store"))
     scene = config().scene
     run = registry.record(RunRecord(scene, "random", {}, {}, {}, []))
-    facts = RankerFacts((0, 1, 2), exclude_seen=True)
+    facts = RankerFacts((0, 1, 2), exclude_seen=True, default_k=10)
     registry.register(scene, run, {"ranker": root / "student" / "rankers" / "student"}, facts, {})
     return tracking
 
@@ -104,6 +104,7 @@ class _Server:
                 time.sleep(0.3)
                 continue
             return self
+        self.__exit__()
         raise SystemExit(self.log.read_text())
 
     def __exit__(self, *_: object) -> None:

@@ -180,12 +180,12 @@ def print_result(summaries: list[dict[str, Any]]) -> None:
             table.add_column(name, justify="left" if not name else "right")
         for name, model in summary["models"].items():
             row = [f"{model[deciding][metric]:.4f}" for metric in ("hr@10", "ndcg@10", "mrr@10")]
-            if name in summary["cost"]:
-                cost = summary["cost"][name]
+            if name.split("_")[0] in summary["cost"]:
+                cost = summary["cost"][name.split("_")[0]]
                 row += [
                     f"{cost['encoder_params']:,}",
                     f"{cost['encoder_macs']:,}",
-                    f"{summary['latency'][f'{name}_onnx']['p50_ms']:.3f}",
+                    f"{summary['latency'][name if '_' in name else f'{name}_onnx']['p50_ms']:.3f}",
                 ]
             table.add_row(name, *row)
         console.print(table)

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from distilrec.core.config import SceneConfig
+from distilrec.core.config import SceneConfig, checked_name
 from distilrec.core.errors import DistilrecError, HeldError
 from distilrec.core.latency import LatencyTable
 from distilrec.core.parallel import ALONE, Processes
@@ -230,5 +230,5 @@ def recommend(
     """Of the scene's champion. `scene` is its name, or its YAML file."""
     from distilrec.steps.recommend import recommend as run
 
-    name = load_scene(scene).scene if scene.endswith((".yaml", ".yml")) else scene
+    name = load_scene(scene).scene if scene.endswith((".yaml", ".yml")) else checked_name(scene)
     return run(name, history, k, exclude_seen, exclude, allow, _registry())

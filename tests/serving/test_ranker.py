@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from distilrec.io.export import export_onnx
 from distilrec.io.rankers import complete_ranker
 from distilrec.serving import distilrec_ranker
-from distilrec.serving.distilrec_ranker import MOST_USERS, Ranker, RankerError, top
+from distilrec.serving.distilrec_ranker import MOST_USERS, Ranker, RankerError, top, verified
 from tests.conftest import LENGTH, NUM_ITEMS, student
 
 NAMES = [f"item {index}" for index in range(NUM_ITEMS)]
@@ -122,6 +122,9 @@ def test_whole_numbers_stay_whole_numbers(numbered):
         ({"histories": [[]], "k": True}, "k is True"),
         ({"histories": [[]], "exclude": [7]}, "exclude holds 7"),
         ({"histories": [[]], "allow": "item 3"}, "allow is 'item 3'"),
+        ({"histories": [[]], "exclude": None}, "exclude is None"),
+        ({"histories": None}, "histories is None; it is a list of histories"),
+        ({"histories": [[]], "exclude_seen": "false"}, "exclude_seen is 'false'"),
     ],
 )
 def test_a_bad_request_is_one_sentence(ranker, request_, words):
@@ -136,14 +139,35 @@ ANY = st.recursive(
 )
 
 
-@given(histories=st.lists(ANY, max_size=4), k=ANY, exclude=ANY, allow=ANY)
-def test_any_request_is_answered_or_refused(ranker, histories, k, exclude, allow):
+SOME_IDS = st.lists(st.sampled_from([*NAMES, "?"]), max_size=3)
+
+
+@given(
+    histories=st.lists(SOME_IDS, min_size=1, max_size=3) | st.lists(ANY, max_size=4) | ANY,
+    k=st.integers(1, NUM_ITEMS) | ANY,
+    exclude=SOME_IDS | ANY,
+    allow=SOME_IDS | ANY,
+    exclude_seen=st.none() | st.booleans() | ANY,
+)
+def test_any_request_is_answered_or_refused(ranker, histories, k, exclude, allow, exclude_seen):
     try:
-        answers = ranker.recommend(histories, k=k, exclude=exclude, allow=allow)
+        answers = ranker.recommend(histories, k, exclude_seen, exclude, allow)
     except RankerError:
         return
     assert len(answers) == len(histories)
-    assert all(len(answer.items) <= k for answer in answers)
+    assert all(len(answer.items) <= (k or 10) for answer in answers)
+
+
+def test_good_requests_are_among_the_drawn_ones(ranker):
+    """Else the test above would prove nothing."""
+    answered = []
+
+    @given(histories=st.lists(SOME_IDS, min_size=1, max_size=3), k=st.integers(1, NUM_ITEMS), exclude=SOME_IDS)
+    def ask(histories, k, exclude):
+        answered.extend(ranker.recommend(histories, k, exclude=exclude))
+
+    ask()
+    assert {answer.is_fallback for answer in answered} == {True, False}
 
 
 @given(scores=st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0]), min_size=1, max_size=12), k=st.integers(1, 12))
@@ -160,6 +184,7 @@ def test_a_folder_with_a_file_missing_or_altered_is_refused(folder, tmp_path, na
         "truncated": lambda path: path.write_bytes(path.read_bytes()[:-7]),
         "empty": lambda path: path.write_bytes(b""),
         "tampered": lambda path: path.write_bytes(path.read_bytes().replace(b"e", b"f", 1)),
+        "turned": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"),
     }.items():
         broken = tmp_path / case
         shutil.copytree(folder, broken)
@@ -168,15 +193,34 @@ def test_a_folder_with_a_file_missing_or_altered_is_refused(folder, tmp_path, na
             Ranker(broken)
 
 
-@given(
-    text=st.text(max_size=200)
-    | st.recursive(ANY, lambda one: st.dictionaries(st.text(max_size=9), one)).map(json.dumps)
-)
-def test_any_settings_are_read_or_refused(folder, tmp_path_factory, text):
+NESTED = st.recursive(ANY, lambda one: st.dictionaries(st.text(max_size=9), one))
+
+
+@given(text=st.text(max_size=200) | NESTED.map(json.dumps))
+def test_text_that_is_no_settings_is_refused(folder, tmp_path_factory, text):
     broken = tmp_path_factory.mktemp("any")
     (broken / "ranker.json").write_text(text, encoding="utf-8", errors="replace")
     with pytest.raises(RankerError):
         Ranker(broken)
+
+
+@given(
+    key=st.sampled_from(["schema_version", "files", "exclude_seen", "sha256"]),
+    value=NESTED | st.dictionaries(st.text(max_size=300), st.text(max_size=64)),
+    is_signed=st.booleans(),
+)
+def test_any_other_value_in_the_settings_is_refused(folder, tmp_path_factory, key, value, is_signed):
+    """Also where whoever altered it has made the hash again."""
+    settings = json.loads((folder / "ranker.json").read_text())
+    altered = {**settings, key: value}
+    if is_signed and key != "sha256":
+        altered["sha256"] = distilrec_ranker._sha256_of_settings(altered)
+    broken = tmp_path_factory.mktemp("altered")
+    (broken / "ranker.json").write_text(json.dumps(altered))
+    if altered == settings or (is_signed and key == "exclude_seen" and isinstance(value, bool)):
+        return
+    with pytest.raises(RankerError):
+        verified(broken)
 
 
 def test_a_newer_schema_is_named(folder, tmp_path):

@@ -18,7 +18,7 @@ from distilrec.core.operations import ZERO
 
 RATE = 0.02
 """Of the weight, at each architecture step, for an expected cost of twice the budget."""
-BOUNDS = (-0.2, 100.0)
+BOUNDS = (-0.2, 1000.0)
 """Below zero a cost is a credit: operations with weights learn later than those without, and a search that does not
 spend what it may have would never draw them. Bounded, because a budget may be larger than anything that helps."""
 MOST_PRESSURE = 10.0

@@ -19,7 +19,7 @@ class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-def _check_name(name: str) -> str:
+def checked_name(name: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]{1,46}[a-z0-9]", name):
         raise ConfigError(
             "DR-CONF-004",
@@ -28,7 +28,7 @@ def _check_name(name: str) -> str:
     return name
 
 
-SceneName = Annotated[str, AfterValidator(_check_name)]
+SceneName = Annotated[str, AfterValidator(checked_name)]
 
 
 class Columns(Closed):

@@ -10,6 +10,8 @@ from distilrec.core.events import Floats
 from distilrec.core.metrics import Interval
 
 FEWEST_FOR_P99 = 100
+TABLE_SCHEMA = 2
+"""1 timed encoders that computed every position."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Limits:
     bytes: float
 
     def floor_ms(self, macs: float, num_bytes: float) -> float:
-        """No implementation is faster: the arithmetic, or weights, input and output once through memory."""
+        """What this arithmetic takes at least, or moving weights, input and output once through memory."""
         return 1e3 * max(2.0 * macs / self.operations, num_bytes / self.bytes)
 
 
@@ -83,11 +85,13 @@ class LatencyTable:
     error: float
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema_version": 1, **asdict(self)}
+        return {"schema_version": TABLE_SCHEMA, **asdict(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "LatencyTable":
-        """Raises KeyError or TypeError if it is none."""
+        """Raises KeyError, TypeError or ValueError if it is none of this version."""
+        if data["schema_version"] != TABLE_SCHEMA:
+            raise ValueError(f"schema version {data['schema_version']!r}")
         return cls(
             Place(**data["place"]),
             float(data["rest_ms"]),

@@ -37,7 +37,7 @@ class SearchRecord:
         losses: of the weight steps, on the weight users.
         architecture_losses: of the architecture steps, on the held-out users; None before the first.
         expected_cost: by measure, under the present distributions.
-        cost_weight: on the cost in the architecture's loss.
+        cost_weight: on the cost in the architecture's loss; with a budget the multiplier alone (budget.py).
         valid: NDCG@10 of the noise-free choice with the shared weights, by variant.
         choice: the most likely options that keep to the budget, by decision.
         probability: the distributions by decision, as nested lists (R, O).

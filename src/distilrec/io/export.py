@@ -24,7 +24,7 @@ from distilrec.core.errors import ExportError
 from distilrec.core.events import Sequences
 from distilrec.core.sequence_model import SequenceModel
 from distilrec.io.exported import full_length
-from distilrec.serving.distilrec_ranker import Exported, top
+from distilrec.serving.distilrec_ranker import ONE_BY_ONE, Exported, top
 
 TOLERANCE = 1e-3
 NUM_CHECKED, TOP = 1000, 10
@@ -102,6 +102,9 @@ def quantise(source: Path, target: Path) -> None:
             prepared = Path(aside) / name
             quant_pre_process(source / name, prepared, skip_symbolic_shape=True)
             quantize_dynamic(prepared, target / name, weight_type=QuantType.QInt8)
+            quantised = onnx.load(target / name)
+            onnx.helper.set_model_props(quantised, {ONE_BY_ONE: "true"})
+            onnx.save(quantised, target / name)
 
 
 @contextmanager
@@ -128,6 +131,8 @@ def check_export(model: SequenceModel, folder: Path, sequences: Sequences) -> Ex
         got = exported.scores(exported.states(ids, lengths))
         with torch.inference_mode():
             eager = model.score_next(torch.from_numpy(ids), torch.from_numpy(lengths)).numpy()
+        if not (np.isfinite(got).all() and np.isfinite(eager).all()):
+            raise ExportError("DR-EXPORT-001", f"{folder.name}: a score is not a finite number")
         difference = max(difference, float(np.abs(got - eager).max()))
         for mine, theirs in zip(got, eager, strict=True):
             k = min(TOP, len(theirs))

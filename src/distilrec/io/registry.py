@@ -56,6 +56,7 @@ class RankerFacts:
 
     example: tuple[str | int, ...]
     exclude_seen: bool
+    default_k: int
 
 
 class Registry:
@@ -194,7 +195,7 @@ def _signature(mlflow: Any, ranker: RankerFacts) -> Any:
         ),
         params=mlflow.types.ParamSchema(
             [
-                param("k", "long", 10),
+                param("k", "long", ranker.default_k),
                 param("exclude_seen", "boolean", ranker.exclude_seen),
                 param("exclude", kind, [], shape=(-1,)),
                 param("allow", kind, [], shape=(-1,)),

@@ -24,8 +24,11 @@ from numpy.typing import NDArray
 SCHEMA = 1
 MOST_USERS = 10_000
 """Of one request."""
-MOST_SCORES = 16_000_000
-"""Held at a time: 64 MB."""
+MOST_AT_ONCE, MOST_SCORES = 256, 16_000_000
+"""Users answered together, and scores held, 64 MB: larger requests are answered in parts."""
+DEFAULT_K = 10
+ONE_BY_ONE = "one-by-one"
+"""Metadata of a graph whose answers would depend on who else is in the batch: quantised activations share a range."""
 
 Id = str | int
 States = NDArray[np.float32]
@@ -90,13 +93,20 @@ class Exported:
 
     def states(self, ids_BL: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> States:
         """Shape (B, D)."""
-        states: States = self.encoder.run(["states"], {"ids": ids_BL, "lengths": lengths_B})[0]
-        return states
+        return _run(self.encoder, "states", {"ids": ids_BL, "lengths": lengths_B})
 
     def scores(self, states_BD: States) -> NDArray[np.float32]:
         """Shape (B, V)."""
-        scores: NDArray[np.float32] = self.scorer.run(["scores"], {"states": states_BD})[0]
-        return scores
+        return _run(self.scorer, "scores", {"states": states_BD})
+
+
+def _run(session: onnxruntime.InferenceSession, output: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    count = len(next(iter(inputs.values())))
+    if count == 1 or ONE_BY_ONE not in session.get_modelmeta().custom_metadata_map:
+        answer: NDArray[np.float32] = session.run([output], inputs)[0]
+        return answer
+    rows = [{name: value[row : row + 1] for name, value in inputs.items()} for row in range(count)]
+    return np.concatenate([session.run([output], row)[0] for row in rows])
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -132,12 +142,13 @@ class Ranker:
             raise RankerError(f"{folder}: {len(self.ids)} ids for a model of {self.num_items} items")
         self.index_of = {item: index for index, item in enumerate(self.ids)}
         self.kind: type[str] | type[int] = int if pa.types.is_integer(table["item"].type) else str
-        self.exclude_seen = bool(settings["exclude_seen"])
+        self.exclude_seen: bool = settings["exclude_seen"]
+        self.default_k = min(DEFAULT_K, self.num_items)
 
     def recommend(
         self,
         histories: Sequence[Sequence[Id]],
-        k: int = 10,
+        k: int | None = None,
         exclude_seen: bool | None = None,
         exclude: Sequence[Id] = (),
         allow: Sequence[Id] | None = None,
@@ -146,6 +157,7 @@ class Ranker:
 
         Args:
             histories: raw item ids of each user, the most recent last.
+            k: ten by default, or the whole of a smaller catalogue.
             exclude_seen: leave out what the history holds; by default as the scene was evaluated.
             exclude: never to be recommended; ids that are not known are passed over.
             allow: if given, nothing else is recommended; ids that are not known are passed over.
@@ -153,13 +165,18 @@ class Ranker:
         Raises:
             RankerError: says what cannot be used.
         """
+        k = self.default_k if k is None else k
         if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 1 <= k <= self.num_items:
-            raise RankerError(f"k is {k!r}; it is a whole number from 1 to {self.num_items}, the size of the catalogue")
+            limits = f"a whole number from 1 to {self.num_items}, the size of the catalogue"
+            raise RankerError(f"k is {_shown(k)}; it is {limits}")
+        if exclude_seen not in (None, True, False):
+            raise RankerError(f"exclude_seen is {_shown(exclude_seen)}; it is true or false")
+        histories = _listed(histories, "histories", "a list of histories")
         if not 1 <= len(histories) <= MOST_USERS:
             raise RankerError(f"{len(histories)} users in one request; it takes 1 to {MOST_USERS}")
         leaves_out = self.exclude_seen if exclude_seen is None else exclude_seen
         is_barred_V = self._barred(exclude, allow)
-        size = max(1, MOST_SCORES // self.num_items)
+        size = max(1, min(MOST_AT_ONCE, MOST_SCORES // self.num_items))
         answers: list[Recommendation] = []
         for first in range(0, len(histories), size):
             looked_up = self.look_up(histories[first : first + size], first)
@@ -171,6 +188,7 @@ class Ranker:
         """`first` is the number of the first user, for the sentence of an error."""
         known, num_unknown = [], []
         for number, history in enumerate(histories, start=first):
+            history = _listed(history, f"history of user {number}", "a list of item ids")
             indices = self._known(history, f"history of user {number}")
             known.append(np.array(indices, dtype=np.int64))
             num_unknown.append(len(history) - len(indices))
@@ -218,16 +236,16 @@ class Ranker:
         return answers
 
     def _barred(self, exclude: Sequence[Id], allow: Sequence[Id] | None) -> NDArray[np.bool_] | None:
-        if allow is None and not len(exclude):
+        barred = self._known(_listed(exclude, "exclude", "a list of item ids"), "exclude")
+        if allow is None and not barred:
             return None
         is_barred_V = np.full(self.num_items, allow is not None)
-        is_barred_V[self._known(allow or (), "allow")] = False
-        is_barred_V[self._known(exclude, "exclude")] = True
+        if allow is not None:
+            is_barred_V[self._known(_listed(allow, "allow", "a list of item ids"), "allow")] = False
+        is_barred_V[barred] = True
         return is_barred_V
 
     def _known(self, ids: Iterable[Id], where: str) -> list[int]:
-        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-            raise RankerError(f"{where} is {_shown(ids)}; it is a list of item ids")
         found = []
         item: Any
         for item in ids:
@@ -253,16 +271,32 @@ def top(scores_V: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return ordered[np.isfinite(scores_V[ordered])]
 
 
+def _listed(value: Any, where: str, what: str) -> list[Any]:
+    if isinstance(value, str | bytes | dict) or not isinstance(value, Iterable):
+        raise RankerError(f"{where} is {_shown(value)}; it is {what}")
+    return list(value)
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more than 4,300 digits
+        text = "too large a number"
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Last of a folder's files: with the sha256 of all others."""
     files = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != "ranker.json"}
-    text = json.dumps({"schema_version": SCHEMA, **settings, "files": files}, indent=1, sort_keys=True)
+    whole = {"schema_version": SCHEMA, **settings, "files": files}
+    text = json.dumps({**whole, "sha256": _sha256_of_settings(whole)}, indent=1, sort_keys=True)
     (folder / "ranker.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _sha256_of_settings(settings: dict[str, Any]) -> str:
+    """Of all but the hash itself."""
+    rest = {name: value for name, value in settings.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def verified(folder: Path) -> dict[str, Any]:
@@ -275,17 +309,18 @@ def verified(folder: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         version, files = settings["schema_version"], dict(settings["files"])
-        settings["exclude_seen"]
+        is_whole = settings["sha256"] == _sha256_of_settings(settings) and isinstance(settings["exclude_seen"], bool)
     except FileNotFoundError:
         raise RankerError(f"{path} is missing") from None
     except (ValueError, TypeError, KeyError, OSError, RecursionError):
         raise RankerError(f"{path} is not what distilrec wrote") from None
     if version != SCHEMA:
         raise RankerError(f"{path} has schema version {version!r}; this ranker reads {SCHEMA}")
+    if not is_whole:
+        raise RankerError(f"{path} is not what was written: its sha256 differs")
+    present = {entry.name for entry in folder.iterdir() if entry.is_file()}
     for name, digest in files.items():
-        if not isinstance(name, str) or Path(name).name != name:
-            raise RankerError(f"{path} names {_shown(name)}, which is not a file beside it")
-        if not (folder / name).is_file():
+        if name not in present:
             raise RankerError(f"{folder / name} is missing")
         if sha256_of(folder / name) != digest:
             raise RankerError(f"{folder / name} is not what was written: its sha256 differs")

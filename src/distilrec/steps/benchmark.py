@@ -94,7 +94,7 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
 
 def _threads(knobs: Benchmark) -> list[int]:
     """One, all, and those of the headline."""
-    return sorted({1, len(os.sched_getaffinity(0)), knobs.threads})
+    return sorted({1, os.cpu_count() or 1, knobs.threads})
 
 
 def _batch_sizes(knobs: Benchmark, model: SequenceModel) -> list[int]:

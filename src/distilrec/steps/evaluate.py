@@ -62,7 +62,8 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
             f"{name}_{variant}": one.variant(variant) for name, one in ranks.items() for variant in ("kept", "removed")
         }
         pq.write_table(pa.table({"user": data.dataset.user_ids, **columns}), folder.path / "ranks.parquet")
-        content = content_of("evaluate", config, data.content, str(student_manifest["content"]))
+        served = config.serve.model_dump(mode="json")
+        content = content_of("evaluate", config, data.content, str(student_manifest["content"]), served)
         folder.manifest.update(adapters.stamp("evaluate", content))
     return folder.manifest
 

@@ -34,7 +34,8 @@ def resident_mb(folder: Path) -> float | None:
     code = str(Path(distilrec_ranker.__file__).parent)
     done = subprocess.run([sys.executable, "-c", LOADED, code, str(folder)], capture_output=True, text=True)
     if done.returncode:
-        raise ArtifactError("DR-ART-001", f"{folder} cannot be served: {done.stderr.strip().splitlines()[-1]}")
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ArtifactError("DR-ART-001", f"{folder} cannot be served: {last}")
     return int(done.stdout) * resource.getpagesize() / 2**20
 
 

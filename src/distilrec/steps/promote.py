@@ -61,7 +61,8 @@ class Inputs:
 def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) -> dict[str, Any]:
     """Writes summary.json, section.html, report.html and summary.md. Returns the summary."""
     manifests = inputs.manifests()
-    content = content_of("gate", config, *(str(manifest["content"]) for manifest in manifests.values()))
+    contents = [str(manifest["content"]) for manifest in manifests.values()]
+    content = content_of("gate", config, *contents, config.serve.model_dump(mode="json"))
     histories = {
         "teach": read_json(inputs.teacher / "history.json"),
         "search": read_json(inputs.search / "history.json"),
@@ -112,6 +113,7 @@ def _measured(
         **quality,
         **latency,
         "genotype": read_json(inputs.genotype / "genotype.json"),
+        "served": {"model": config.serve.form, "timed": f"student_{FORMS[config.serve.variant]}"},
         "export": read_json(inputs.student / "export.json"),
         "warnings": _warnings(config, latency["latency"][f"student_{FORMS[config.serve.variant]}"]["p50_ms"]),
         "search": {
@@ -157,12 +159,11 @@ def _predicted(predicted: dict[str, float], latency: dict[str, Any]) -> dict[str
 
 def _evidence(summary: dict[str, Any], serve: Serve) -> Evidence:
     champion = summary["champion"]
-    timed = FORMS[serve.variant]
     return Evidence(
         student_over_teacher=Interval(**summary["student_over_teacher"]),
         student_ndcg10=summary["ndcg10"][serve.form]["value"],
         markov_ndcg10=summary["ndcg10"]["markov"]["value"],
-        speedup=Interval(**summary["p50_ratios"][f"teacher_onnx_over_student_{timed}"]),
+        speedup=Interval(**summary["p50_ratios"][f"teacher_onnx_over_{summary['served']['timed']}"]),
         num_test_users=summary["num_test_users"],
         as_of=summary["data"]["as_of"],
         champion=Champion(**{**champion, "change": Interval(**champion["change"])}) if champion else None,
@@ -242,7 +243,7 @@ def _register(
         ranker = Path(folder) / "ranker"
         shutil.copytree(inputs.student / "rankers" / config.serve.form.replace("_", "-"), ranker)
         opened = open_ranker(ranker)
-        facts = RankerFacts(tuple(opened.ids[:EXAMPLE_LENGTH]), opened.exclude_seen)
+        facts = RankerFacts(tuple(opened.ids[:EXAMPLE_LENGTH]), opened.exclude_seen, opened.default_k)
         artifacts = {
             "ranker": ranker,
             "weights": inputs.student / "weights.safetensors",
@@ -298,9 +299,9 @@ def _standing(summary: dict[str, Any]) -> str:
     for variant in ("kept", "removed"):
         floor = summary["models"]["markov"][variant]["ndcg@10"]
         sides = [
-            f"the {name} ({summary['models'][name][variant]['ndcg@10']:.4f}) is "
+            f"the {name.replace('_', ', ')} ({summary['models'][name][variant]['ndcg@10']:.4f}) is "
             + ("above" if summary["models"][name][variant]["ndcg@10"] > floor else "not above")
-            for name in ("teacher", "student")
+            for name in ("teacher", summary["served"]["model"])
         ]
         parts.append(f"with seen items {variant} {' and '.join(sides)} the Markov floor ({floor:.4f})")
     return f"NDCG@10 on test: {'; '.join(parts)}."

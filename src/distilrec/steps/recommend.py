@@ -55,8 +55,12 @@ def recommend(
 def _typed(ranker: Ranker, ids: Sequence[str]) -> list[Id]:
     if ranker.kind is str:
         return list(ids)
+    return [_number(item) for item in ids]
+
+
+def _number(item: str) -> int:
     try:
-        return [int(item) for item in ids]
+        return int(item)
     except ValueError:
-        wrong = next(item for item in ids if not item.lstrip("-").isdecimal())
-        raise ConfigError("DR-CONF-003", f"item id {wrong!r} is no whole number, and those of this scene are") from None
+        words = f"item id {item[:40]!r} is no whole number, and those of this scene are"
+        raise ConfigError("DR-CONF-003", words) from None
