@@ -32,8 +32,8 @@ def request(results: Results) -> None:
 def _figures(results: Results, latency: dict[str, Any], samples: pa.Table) -> None:
     rows = {(row["candidate"], row["threads"], row["batch_size"]): row for row in latency["timings"]}
 
-    def of(candidate: str, part: str = "whole", size: int = 1) -> Floats:
-        chosen = (pc.field("candidate") == candidate) & (pc.field("batch_size") == size)
+    def of(candidate: str, part: str = "whole") -> Floats:
+        chosen = (pc.field("candidate") == candidate) & (pc.field("batch_size") == 1)
         picked = samples.filter(chosen & (pc.field("threads") == 1))
         return picked[part].to_numpy()
 

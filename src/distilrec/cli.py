@@ -113,7 +113,7 @@ def recommend(
     history: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="What the user had, one after the other, the newest last.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    k: Annotated[int | None, typer.Option("-k", help="How many items; by default ten.")] = None,
     exclude_seen: Annotated[
         bool | None, typer.Option("--exclude-seen/--keep-seen", help="By default as the scene was evaluated.")
     ] = None,

@@ -225,7 +225,7 @@ def planned(scene: str, overrides: str, as_of: str) -> dict[str, Any]:
 
 
 def recommend(
-    scene: str, history: list[str], k: int, exclude_seen: bool | None, exclude: list[str], allow: list[str]
+    scene: str, history: list[str], k: int | None, exclude_seen: bool | None, exclude: list[str], allow: list[str]
 ) -> "Answer":
     """Of the scene's champion. `scene` is its name, or its YAML file."""
     from distilrec.steps.recommend import recommend as run

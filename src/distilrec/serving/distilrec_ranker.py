@@ -28,7 +28,7 @@ MOST_AT_ONCE, MOST_SCORES = 256, 16_000_000
 """Users answered together, and scores held, 64 MB: larger requests are answered in parts."""
 DEFAULT_K = 10
 ONE_BY_ONE = "one-by-one"
-"""Metadata of a graph whose answers would depend on who else is in the batch: quantised activations share a range."""
+"""Metadata of graphs whose answers would depend on who else is in the batch: quantised activations share a range."""
 
 Id = str | int
 States = NDArray[np.float32]
@@ -90,23 +90,25 @@ class Exported:
         self.scorer = _session(folder / "scorer.onnx", threads)
         self.max_length = int(self.encoder.get_inputs()[0].shape[1])
         self.num_items = int(self.scorer.get_outputs()[0].shape[1])
+        self.is_one_by_one = ONE_BY_ONE in self.encoder.get_modelmeta().custom_metadata_map
 
     def states(self, ids_BL: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> States:
         """Shape (B, D)."""
-        return _run(self.encoder, "states", {"ids": ids_BL, "lengths": lengths_B})
+        return self._run(self.encoder, "states", {"ids": ids_BL, "lengths": lengths_B})
 
     def scores(self, states_BD: States) -> NDArray[np.float32]:
         """Shape (B, V)."""
-        return _run(self.scorer, "scores", {"states": states_BD})
+        return self._run(self.scorer, "scores", {"states": states_BD})
 
-
-def _run(session: onnxruntime.InferenceSession, output: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-    count = len(next(iter(inputs.values())))
-    if count == 1 or ONE_BY_ONE not in session.get_modelmeta().custom_metadata_map:
-        answer: NDArray[np.float32] = session.run([output], inputs)[0]
-        return answer
-    rows = [{name: value[row : row + 1] for name, value in inputs.items()} for row in range(count)]
-    return np.concatenate([session.run([output], row)[0] for row in rows])
+    def _run(
+        self, session: onnxruntime.InferenceSession, output: str, inputs: dict[str, NDArray[Any]]
+    ) -> NDArray[np.float32]:
+        if not self.is_one_by_one:
+            answer: NDArray[np.float32] = session.run([output], inputs)[0]
+            return answer
+        count = len(next(iter(inputs.values())))
+        rows = [{name: value[row : row + 1] for name, value in inputs.items()} for row in range(count)]
+        return np.concatenate([session.run([output], row)[0] for row in rows])
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:

@@ -22,12 +22,12 @@ from distilrec.io.machine import describe_machine
 from distilrec.io.models import load_student, load_teacher
 from distilrec.io.rankers import open_ranker
 from distilrec.io.store import whole_folder
-from distilrec.serving.distilrec_ranker import MOST_SCORES, Ranker
+from distilrec.serving.distilrec_ranker import DEFAULT_K, MOST_SCORES, Ranker
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.footprint import file_bytes, joules_per_1000, resident_mb
 from distilrec.steps.limits import measured_limits
-from distilrec.steps.timing import PARTS, K, Pace, Request, interleaved, requests
+from distilrec.steps.timing import PARTS, Pace, Request, interleaved, requests
 
 MODELS = ("teacher", "student")
 FOLDERS = {"onnx": "", "int8": "-int8"}
@@ -50,24 +50,25 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
     student_model, student_manifest = load_student(student)
     models: dict[str, SequenceModel] = {"teacher": teacher_model, "student": student_model}
     knobs, rankers = config.benchmark, student / "rankers"
-    settings = [(threads, size) for threads in _threads(knobs) for size in _batch_sizes(knobs, student_model)]
+    sizes = _batch_sizes(knobs, student_model)
     limits = {threads: measured_limits(threads) for threads in _threads(knobs)}
     costs = {name: model_cost(model) for name, model in models.items()}
     timed: dict[tuple[int, int], Samples] = {}
-    for index, (threads, size) in enumerate(settings):
-        adapters.progress.tick("timing", batch=index + 1, num_batches=len(settings))
+    for threads in limits:
         candidates = _candidates(models, rankers, threads)
-        timed[threads, size] = _timed(candidates, size, config)
+        for size in sizes:
+            adapters.progress.tick("timing", batch=len(timed) + 1, num_batches=len(limits) * len(sizes))
+            timed[threads, size] = _timed(candidates, size, config)
     headline = {name: parts["whole"] for name, parts in timed[knobs.threads, 1].items()}
     latency = {
         "conditions": {
             "batch_size": 1,
-            "k": K,
+            "k": DEFAULT_K,
             "sequence_length": config.max_length,
             "num_items": student_model.num_items,
             "threads": knobs.threads,
             "rounds": knobs.repeats,
-            "request": f"raw item ids to the {K} best raw item ids; candidates take turns in each round",
+            "request": f"raw item ids to the {DEFAULT_K} best raw item ids; candidates take turns in each round",
         },
         "machine": describe_machine(),
         "latency": {name: asdict(Percentiles.of(samples)) for name, samples in headline.items()},

@@ -26,7 +26,7 @@ class Answer:
 def recommend(
     scene: str,
     history: Sequence[str],
-    k: int,
+    k: int | None,
     exclude_seen: bool | None,
     exclude: Sequence[str],
     allow: Sequence[str],

@@ -12,7 +12,6 @@ from distilrec.serving.distilrec_ranker import Id, Ranker
 
 DISTINCT_REQUESTS = 64
 FEWEST_ROUNDS = 10
-K = 10
 PARTS = ("look_up", "encoder", "scoring", "top_k")
 
 Request = list[list[Id]]
@@ -68,6 +67,6 @@ def _timed(ranker: Ranker, request: Request) -> list[float]:
     clock.append(time.perf_counter_ns())
     scores_BV = ranker.model.scores(states_BD)
     clock.append(time.perf_counter_ns())
-    ranker.best(scores_BV, looked_up, K, ranker.exclude_seen)
+    ranker.best(scores_BV, looked_up, ranker.default_k, ranker.exclude_seen)
     clock.append(time.perf_counter_ns())
     return [(after - before) / 1e6 for before, after in pairwise(clock)]
