@@ -40,7 +40,8 @@ def runs(tmp_path_factory) -> Path:
     first = _run(folder, "first", **watched)
     assert first.returncode == 0, first.stdout + first.stderr
     (folder / "first.txt").write_text(first.stdout)
-    second = _run(folder, "second", "--set", "gate.min_student_over_teacher=9", "--require-promotion")
+    settings = ("--set", "gate.min_student_over_teacher=9", "--set", "serve.variant=indexed")
+    second = _run(folder, "second", *settings, "--require-promotion")
     assert second.returncode == 3, second.stdout + second.stderr
     assert "DR-GATE-001" in second.stderr
     return folder
@@ -75,8 +76,10 @@ def test_the_first_is_promoted_and_the_second_meets_it_as_champion(runs):
     assert second["verdict"]["word"] == "held"
     assert second["champion"]["version"] == first["verdict"]["version"] == second["verdict"]["champion"]
     assert second["champion"]["num_missing_targets"] == 0
-    # The same data, settings and seed: the trainings came from their checkpoints, so the champion is the student.
+    # The same data, seed and training: from their checkpoints, so the champion is the student.
     assert second["champion"]["change"]["value"] == pytest.approx(0.0, abs=1e-9)
+    assert (first["served"]["timed"], second["served"]["timed"]) == ("student_onnx", "student_indexed")
+    assert (first["index_recall"], second["index_recall"]) == (None, 1.0)
     progress = (runs / "second" / "synthetic" / "progress.jsonl").read_text()
     assert progress.count('"resumed"') == 3
     entries = sorted((runs / "store" / "promotions" / "synthetic").iterdir())
@@ -124,7 +127,7 @@ assert [metric.step for metric in epochs] == [1, 2], epochs
 def test_the_python_in_the_docs_runs(runs, tmp_path):
     text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").replace("ranker-demo", "ranker-synthetic")
     (student,) = (runs / "first").glob("synthetic/kfp/*/retrain/student")
-    shutil.copytree(student / "rankers" / "student", tmp_path / "ranker")
+    shutil.copytree(student / "rankers" / "student_onnx", tmp_path / "ranker")
     examples = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(examples) == 2
     settings = {"MLFLOW_TRACKING_URI": f"sqlite:///{runs / 'mlflow.db'}"}

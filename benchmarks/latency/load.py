@@ -66,8 +66,8 @@ def _registered(root: Path) -> str:
     registry = Registry(tracking, root / "mlartifacts", LocalStore(root / "store"))
     scene = config().scene
     run = registry.record(RunRecord(scene, "random", {}, {}, {}, []))
-    facts = RankerFacts((0, 1, 2), exclude_seen=True, default_k=10)
-    registry.register(scene, run, {"ranker": root / "student" / "rankers" / "student"}, facts, {})
+    facts = RankerFacts((0, 1, 2), exclude_seen=True, default_k=10, has_index=False)
+    registry.register(scene, run, {"ranker": root / "student" / "rankers" / config().serve.timed}, facts, {})
     return tracking
 
 

@@ -40,6 +40,7 @@ def test_without_a_champion_that_check_is_skipped_and_said():
         ({"champion": replace(GOOD.champion, change=Interval(-0.02, -0.05, 0.0))}, "change_to_champion", "-2.0%"),
         ({"champion": replace(GOOD.champion, change=Interval(0.0, -0.11, 0.1))}, "change_to_champion_low", "-11.0%"),
         ({"int8_loss": 0.02}, "int8_loss", "loses 2.00% of its NDCG@10 on validation; at most 1.00% is allowed"),
+        ({"index_recall": 0.94}, "index_recall", "finds 94.00% of the ten best items on validation; at least 95.00%"),
         ({"champion": replace(GOOD.champion, as_of="2026-02-01T00:00:00+00:00")}, "champion", "not comparable"),
     ],
 )

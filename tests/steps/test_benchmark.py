@@ -23,8 +23,8 @@ def rankers(tmp_path_factory):
 
 
 def test_candidates_take_turns_and_the_parts_make_the_whole(rankers):
-    candidates = {name: Ranker(rankers / name) for name in ("student", "student-int8")}
-    asked = requests(candidates["student"].ids, LENGTH, batch_size=3, seed=0)
+    candidates = {name: Ranker(rankers / name) for name in ("student_onnx", "student_int8")}
+    asked = requests(candidates["student_onnx"].ids, LENGTH, batch_size=3, seed=0)
     assert {len(user) for users in asked for user in users} == {LENGTH}
     for pace, rounds in ((Pace(2, 15), 15), (Pace(2, 500, seconds=0.0), FEWEST_ROUNDS)):
         samples = interleaved(candidates, asked, pace)
@@ -36,8 +36,8 @@ def test_candidates_take_turns_and_the_parts_make_the_whole(rankers):
 
 
 def test_a_serving_process_is_small_and_int8_needs_fewer_bytes(rankers):
-    assert 20 < resident_mb(rankers / "student") < 400
-    assert file_bytes(rankers / "student") > 0
+    assert 20 < resident_mb(rankers / "student_onnx") < 400
+    assert file_bytes(rankers / "student_onnx") > 0
 
 
 def test_the_floor_is_arithmetic_or_memory():

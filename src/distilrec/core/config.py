@@ -305,15 +305,25 @@ class Evaluate(Closed):
 class Serve(Closed):
     """The form in which a student is registered."""
 
-    variant: Literal["float32", "int8"] = "float32"
-    """Int8: weights in a quarter of the bytes, activations quantised as they come."""
+    variant: Literal["float32", "int8", "indexed"] = "float32"
+    """Int8: weights in a quarter of the bytes, activations quantised as they come. Indexed: float32, with an index that
+    finds the best of a large catalogue without scoring all of it."""
     max_int8_loss: float = Field(0.01, ge=0, le=1)
     """Of validation NDCG@10, relative to float32: the gate holds an int8 student that loses more."""
+    index_effort: int = Field(256, ge=1, le=100_000)
+    """Candidates that a search of the index keeps (efSearch): more find more, and take longer."""
+    min_index_recall: float = Field(0.95, ge=0, le=1)
+    """Share of the ten best items, on validation, that the index must find, or the gate holds the student."""
 
     @property
-    def form(self) -> str:
-        """What the served student is called among everything that is measured."""
-        return "student" if self.variant == "float32" else "student_int8"
+    def evaluated(self) -> str:
+        """What the served student is called among the models: an index changes no score."""
+        return "student_int8" if self.variant == "int8" else "student"
+
+    @property
+    def timed(self) -> str:
+        """What it is called among the latencies."""
+        return {"float32": "student_onnx", "int8": "student_int8", "indexed": "student_indexed"}[self.variant]
 
 
 class Benchmark(Closed):

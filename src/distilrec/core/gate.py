@@ -31,7 +31,8 @@ class Evidence:
     """Everything the gate looks at.
 
     Attributes:
-        int8_loss: share of validation NDCG@10 that the int8 student loses; None if float32 is served.
+        int8_loss: share of validation NDCG@10 that the int8 student loses; None if it is not served.
+        index_recall: share of the ten best items of validation histories that the index finds; None without one.
     """
 
     student_over_teacher: Interval
@@ -42,6 +43,7 @@ class Evidence:
     as_of: str
     champion: Champion | None
     int8_loss: float | None = None
+    index_recall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def decide(evidence: Evidence, gate: Gate, serve: Serve) -> Verdict:
         _floor(evidence, gate),
         _speed(evidence, gate),
         *_int8(evidence, serve),
+        *_index(evidence, serve),
         *_champion(evidence, gate),
     )
     return Verdict(all(check.passed is not False for check in checks), checks)
@@ -123,6 +126,14 @@ def _int8(evidence: Evidence, serve: Serve) -> tuple[Check, ...]:
         return ()
     sentence = f"in int8 the student loses {loss:.2%} of its NDCG@10 on validation; at most {limit:.2%} is allowed"
     return (Check("int8_loss", loss <= limit, sentence),)
+
+
+def _index(evidence: Evidence, serve: Serve) -> tuple[Check, ...]:
+    recall, limit = evidence.index_recall, serve.min_index_recall
+    if recall is None:
+        return ()
+    sentence = f"the index finds {recall:.2%} of the ten best items on validation; at least {limit:.2%} is asked"
+    return (Check("index_recall", recall >= limit, sentence),)
 
 
 def _champion(evidence: Evidence, gate: Gate) -> tuple[Check, ...]:

@@ -19,7 +19,7 @@ COLOURS = {
     "markov": "#8c8c8c",
     "popularity": "#bdbdbd",
 }
-LINES = {"onnx": "-", "int8": "--", "eager": ":"}
+LINES = {"onnx": "-", "int8": "--", "eager": ":", "indexed": "-."}
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "distilrec",

@@ -1,12 +1,20 @@
 """The folder of a ranker: what is registered, and served."""
 
+import shutil
 from pathlib import Path
 
+import faiss
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from distilrec.core.errors import ArtifactError
-from distilrec.serving.distilrec_ranker import Ranker, RankerError, write_settings
+from distilrec.serving.distilrec_ranker import Ranker, RankerError, verified, write_settings
+
+NEIGHBOURS, BUILDING_EFFORT = 32, 200
+"""Of the index: edges of an item, and candidates kept while it is put in (M and efConstruction of Malkov and Yashunin,
+2018)."""
 
 
 def complete_ranker(folder: Path, items: Path, scene: str, exclude_seen: bool) -> None:
@@ -15,6 +23,25 @@ def complete_ranker(folder: Path, items: Path, scene: str, exclude_seen: bool) -
     with pa.ipc.new_file(folder / "items.arrow", table.schema) as file:
         file.write_table(table)
     write_settings(folder, {"scene": scene, "exclude_seen": exclude_seen})
+
+
+def write_indexed(source: Path, target: Path, vectors_VD: NDArray[np.float32], effort: int, threads: int) -> None:
+    """The ranker `source` with an index of its item vectors; `effort` as in `Index`."""
+    shutil.copytree(source, target)
+    faiss.omp_set_num_threads(threads)
+    graph = faiss.IndexHNSWFlat(vectors_VD.shape[1] + 1, NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = BUILDING_EFFORT
+    graph.add(equally_long(vectors_VD))
+    faiss.write_index(graph, str(target / "index.faiss"))
+    settings = {name: verified(source)[name] for name in ("scene", "exclude_seen")}
+    write_settings(target, {**settings, "index_effort": effort})
+
+
+def equally_long(vectors_VD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """With one more coordinate, shape (V, D + 1), that makes all as long as the longest."""
+    squares_V = np.square(vectors_VD).sum(axis=1)
+    rest_V = np.sqrt(np.maximum(squares_V.max() - squares_V, 0.0))
+    return np.concatenate([vectors_VD, rest_V[:, None]], axis=1)
 
 
 def open_ranker(folder: Path, threads: int = 1) -> Ranker:

@@ -57,6 +57,7 @@ class RankerFacts:
     example: tuple[str | int, ...]
     exclude_seen: bool
     default_k: int
+    has_index: bool
 
 
 class Registry:
@@ -123,6 +124,7 @@ class Registry:
         import pandas as pd
 
         mlflow = self._mlflow()
+        packages = (*SERVING_PACKAGES, *(("faiss-cpu",) * ranker.has_index))
         with as_file(files("distilrec") / "serving") as code, mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
                 name="ranker",
@@ -131,7 +133,7 @@ class Registry:
                 artifacts={name: str(path) for name, path in artifacts.items()},
                 signature=_signature(mlflow, ranker),
                 input_example=pd.DataFrame({"history": [list(ranker.example)]}),
-                pip_requirements=[f"{name}=={installed(name)}" for name in SERVING_PACKAGES],
+                pip_requirements=[f"{name}=={installed(name)}" for name in packages],
                 registered_model_name=model_name(scene),
             )
         client = mlflow.MlflowClient()

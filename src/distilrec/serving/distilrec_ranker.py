@@ -3,9 +3,9 @@ registered model to places where neither distilrec nor torch is installed.
 
 A folder holds it: `encoder.onnx` (item indices to the state after the newest), `scorer.onnx` (states to scores of the
 catalogue), `items.arrow` (raw ids in the order of the indices, and how often each occurs), `ranker.json` (settings, and
-every file's sha256), and for a large catalogue an index of the item vectors.
+every file's sha256), and for a large catalogue `index.faiss`, an index of the item vectors.
 
-Shapes: B users, L the model's length, D its width, V items.
+Shapes: B users, L the model's length, D its width, V items, C candidates of a user.
 """
 
 import hashlib
@@ -26,6 +26,8 @@ MOST_USERS = 10_000
 """Of one request."""
 MOST_AT_ONCE, MOST_SCORES = 256, 16_000_000
 """Users answered together, and scores held, 64 MB: larger requests are answered in parts."""
+MOST_OF_INDEX = 0.1
+"""Share of the catalogue that an index is asked for; beyond it all scores are computed."""
 DEFAULT_K = 10
 ONE_BY_ONE = "one-by-one"
 """Metadata of graphs whose answers would depend on who else is in the batch: quantised activations share a range."""
@@ -71,6 +73,18 @@ class LookedUp:
     num_unknown: list[int]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Candidates of each user.
+
+    Attributes:
+        items_BC: their indices, -1 for none; None if the candidates are the catalogue in its order.
+    """
+
+    scores_BC: States
+    items_BC: NDArray[np.int64] | None = None
+
+
 class Model(Protocol):
     """What ranks: states of histories, and scores of states."""
 
@@ -111,6 +125,34 @@ class Exported:
         return np.concatenate([session.run([output], row)[0] for row in rows])
 
 
+class Index:
+    """Item vectors as a graph (HNSW) that leads to most of the best items without asking all. The vectors have one
+    more coordinate, which makes them equally long: then the largest inner product is the nearest vector (Bachrach et
+    al., RecSys 2014), which the graph needs. Its threads are those of the process."""
+
+    def __init__(self, path: Path, effort: int, threads: int) -> None:
+        """`effort` candidates are kept on the way (efSearch): more find more, and take longer."""
+        try:
+            import faiss
+        except ImportError:
+            raise RankerError(f"{path} needs faiss: pip install faiss-cpu") from None
+        faiss.omp_set_num_threads(threads)
+        try:
+            self._graph = faiss.read_index(str(path))
+        except Exception as error:  # faiss raises what its C++ threw
+            raise RankerError(f"{path} cannot be read as an index: {_shown(str(error))}") from None
+        self._settings: Any = faiss.SearchParametersHNSW  # type: ignore[attr-defined]  # not in faiss's own stubs
+        self.effort = effort
+
+    def search(self, states_BD: States, count: int) -> Scored:
+        """The best `count` items that it finds for each user, best first."""
+        asked_BD = np.pad(states_BD, ((0, 0), (0, 1)))
+        settings = self._settings(efSearch=max(self.effort, count))
+        scores_BC, items_BC = self._graph.search(asked_BD, count, params=settings)
+        scores_BC[items_BC < 0] = -math.inf
+        return Scored(scores_BC, items_BC)
+
+
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -136,6 +178,8 @@ class Ranker:
         settings = verified(folder)
         self.model = model or Exported(folder, threads)
         self.max_length, self.num_items = self.model.max_length, self.model.num_items
+        effort = settings.get("index_effort")
+        self.index = None if effort is None else Index(folder / "index.faiss", effort, threads)
         with pa.memory_map(str(folder / "items.arrow")) as file:
             table = pa.ipc.open_file(file).read_all()
         self.ids: list[Id] = table["item"].to_pylist()
@@ -182,8 +226,9 @@ class Ranker:
         answers: list[Recommendation] = []
         for first in range(0, len(histories), size):
             looked_up = self.look_up(histories[first : first + size], first)
-            scores_BV = self.scores(looked_up)
-            answers += self.best(scores_BV, looked_up, k, leaves_out, is_barred_V)
+            states_BD = self.model.states(looked_up.ids_BL, looked_up.lengths_B)
+            scored = self.scored(states_BD, looked_up, k, leaves_out, is_barred_V)
+            answers += self.best(scored, looked_up, k, leaves_out, is_barred_V)
         return answers
 
     def look_up(self, histories: Sequence[Sequence[Id]], first: int = 0) -> LookedUp:
@@ -202,35 +247,46 @@ class Ranker:
             lengths_B[row] = max(1, len(newest))
         return LookedUp(ids_BL, lengths_B, known, num_unknown)
 
-    def scores(self, looked_up: LookedUp) -> NDArray[np.float32]:
-        """Shape (B, V); event counts for those of whom nothing is known."""
-        scores_BV = self.model.scores(self.model.states(looked_up.ids_BL, looked_up.lengths_B))
-        for row, seen in enumerate(looked_up.seen):
-            if not len(seen):
-                scores_BV[row] = self.popularity
-        return scores_BV
+    def scored(
+        self,
+        states_BD: States,
+        looked_up: LookedUp,
+        k: int,
+        leaves_out_seen: bool,
+        is_barred_V: NDArray[np.bool_] | None = None,
+    ) -> Scored:
+        """Enough candidates for k to remain; the whole catalogue where there is no index or it would not pay."""
+        count = k + (0 if is_barred_V is None else int(is_barred_V.sum()))
+        if leaves_out_seen:
+            count += max(map(len, looked_up.seen))
+        if self.index is None or count > MOST_OF_INDEX * self.num_items:
+            return Scored(self.model.scores(states_BD))
+        return self.index.search(states_BD, count)
 
     def best(
         self,
-        scores_BV: NDArray[np.float32],
+        scored: Scored,
         looked_up: LookedUp,
         k: int,
         leaves_out_seen: bool,
         is_barred_V: NDArray[np.bool_] | None = None,
     ) -> list[Recommendation]:
-        """Overwrites scores that are left out. Of equal scores the lower index is first."""
-        if is_barred_V is not None:
-            scores_BV[:, is_barred_V] = -math.inf
+        """Overwrites scores that are left out; of equal ones the first candidate is first. The unknown get what is
+        popular."""
         answers = []
         for row, seen in enumerate(looked_up.seen):
-            scores_V = scores_BV[row]
+            items_C = None if scored.items_BC is None or not len(seen) else scored.items_BC[row]
+            scores_C = scored.scores_BC[row] if len(seen) else self.popularity.copy()
+            if is_barred_V is not None:
+                scores_C[is_barred_V if items_C is None else is_barred_V[items_C]] = -math.inf
             if leaves_out_seen:
-                scores_V[seen] = -math.inf
-            best = top(scores_V, k)
+                scores_C[seen if items_C is None else np.isin(items_C, seen)] = -math.inf
+            best = top(scores_C, k)
+            chosen = best if items_C is None else items_C[best]
             answers.append(
                 Recommendation(
-                    [self.ids[index] for index in best],
-                    scores_V[best].tolist(),
+                    [self.ids[index] for index in chosen],
+                    scores_C[best].tolist(),
                     looked_up.num_unknown[row],
                     not len(seen),
                 )
@@ -326,7 +382,8 @@ def verified(folder: Path) -> dict[str, Any]:
             raise RankerError(f"{folder / name} is missing")
         if sha256_of(folder / name) != digest:
             raise RankerError(f"{folder / name} is not what was written: its sha256 differs")
-    for name in ("encoder.onnx", "scorer.onnx", "items.arrow"):
+    needed = ("encoder.onnx", "scorer.onnx", "items.arrow", *(("index.faiss",) * ("index_effort" in settings)))
+    for name in needed:
         if name not in files:
             raise RankerError(f"{path} does not list {name}")
     return dict(settings)

@@ -30,13 +30,15 @@ from distilrec.steps.limits import measured_limits
 from distilrec.steps.timing import PARTS, Pace, Request, interleaved, requests
 
 MODELS = ("teacher", "student")
-FOLDERS = {"onnx": "", "int8": "-int8"}
+SERVABLE = tuple(f"{model}_{form}" for form in ("onnx", "int8") for model in MODELS)
 RATIOS = (
     ("teacher_onnx", "student_onnx"),
     ("teacher_onnx", "student_int8"),
+    ("teacher_onnx", "student_indexed"),
     ("teacher_eager", "student_eager"),
     ("teacher_eager", "student_onnx"),
 )
+"""Of those that were timed."""
 FLOAT, INT64 = 4, 8
 """Bytes."""
 
@@ -55,7 +57,7 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
     costs = {name: model_cost(model) for name, model in models.items()}
     timed: dict[tuple[int, int], Samples] = {}
     for threads in limits:
-        candidates = _candidates(models, rankers, threads)
+        candidates = _candidates(models, rankers, threads, config)
         for size in sizes:
             adapters.progress.tick("timing", batch=len(timed) + 1, num_batches=len(limits) * len(sizes))
             timed[threads, size] = _timed(candidates, size, config)
@@ -75,6 +77,7 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
         "p50_ratios": {
             f"{slow}_over_{fast}": median_ratio(headline[slow], headline[fast], config.seed).as_dict()
             for slow, fast in RATIOS
+            if fast in headline
         },
         "cost": {name: asdict(cost) for name, cost in costs.items()},
         "limits": [{"threads": threads, **asdict(limit)} for threads, limit in limits.items()],
@@ -122,12 +125,17 @@ class _Eager:
         return scores
 
 
-def _candidates(models: dict[str, SequenceModel], rankers: Path, threads: int) -> dict[str, Ranker]:
+def _servable(config: SceneConfig) -> tuple[str, ...]:
+    """Whose folders have these names."""
+    return tuple(dict.fromkeys((*SERVABLE, config.serve.timed)))
+
+
+def _candidates(
+    models: dict[str, SequenceModel], rankers: Path, threads: int, config: SceneConfig
+) -> dict[str, Ranker]:
     torch.set_num_threads(threads)
-    found = {f"{name}_eager": Ranker(rankers / name, model=_Eager(models[name])) for name in MODELS}
-    for form, suffix in FOLDERS.items():
-        found |= {f"{name}_{form}": open_ranker(rankers / f"{name}{suffix}", threads) for name in MODELS}
-    return found
+    found = {f"{name}_eager": Ranker(rankers / f"{name}_onnx", model=_Eager(models[name])) for name in MODELS}
+    return found | {name: open_ranker(rankers / name, threads) for name in _servable(config)}
 
 
 def _timed(candidates: dict[str, Ranker], size: int, config: SceneConfig) -> Samples:
@@ -151,6 +159,7 @@ def _rows(
     rows = []
     for candidate, parts in samples.items():
         name, form = candidate.split("_")
+        teacher = f"teacher_{'onnx' if form == 'indexed' else form}"
         floor_ms = _floor_ms(models[name], costs[name], size, limits)
         p50_ms = {part: float(np.median(values)) for part, values in parts.items()}
         rows.append(
@@ -162,7 +171,7 @@ def _rows(
                 **asdict(Percentiles.of(parts["whole"])),
                 "requests_per_second": 1e3 / float(parts["whole"].mean()),
                 "parts_p50_ms": {part: p50_ms[part] for part in PARTS},
-                "teacher_over_this": median_ratio(samples[f"teacher_{form}"]["whole"], parts["whole"], seed).as_dict(),
+                "teacher_over_this": median_ratio(samples[teacher]["whole"], parts["whole"], seed).as_dict(),
                 "encoder_floor_ms": floor_ms,
                 "encoder_over_floor": p50_ms["encoder"] / floor_ms,
             }
@@ -180,18 +189,17 @@ def _floor_ms(model: SequenceModel, cost: ModelCost, size: int, limits: Limits) 
 def _footprints(rankers: Path, config: SceneConfig) -> dict[str, dict[str, Any]]:
     """Of what can be served, one thread."""
     found = {}
-    for form, suffix in FOLDERS.items():
-        for name in MODELS:
-            folder = rankers / f"{name}{suffix}"
-            ranker = open_ranker(folder)
-            asked: Request = requests(ranker.ids, config.max_length, 1, config.seed)[0]
-            joules, how = joules_per_1000(lambda ranker=ranker, asked=asked: ranker.recommend(asked))  # type: ignore[misc]
-            found[f"{name}_{form}"] = {
-                "resident_mb": resident_mb(folder),
-                "file_bytes": file_bytes(folder),
-                "joules_per_1000_requests": joules,
-                "energy": how,
-            }
+    for name in _servable(config):
+        folder = rankers / name
+        ranker = open_ranker(folder)
+        asked: Request = requests(ranker.ids, config.max_length, 1, config.seed)[0]
+        joules, how = joules_per_1000(lambda ranker=ranker, asked=asked: ranker.recommend(asked))  # type: ignore[misc]
+        found[name] = {
+            "resident_mb": resident_mb(folder),
+            "file_bytes": file_bytes(folder),
+            "joules_per_1000_requests": joules,
+            "energy": how,
+        }
     return found
 
 

@@ -26,6 +26,8 @@ from distilrec.steps.inputs import OpenDataset, open_dataset
 MISS = 2**40
 """The rank of a target that a champion's catalogue lacks, or that it has no history for."""
 EXAMPLE_LENGTH = 5
+MOST_OF_RECALL = 5000
+"""Users whose exact answer is compared with the index's."""
 
 
 def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
@@ -35,8 +37,8 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
     past, targets = data.sequences.without_last(1), data.sequences.target(1)
     train = data.sequences.without_last(2)
     rankers = student / "rankers"
-    names = {"teacher": "teacher", "student": "student", "student_int8": "student-int8"}
-    scorers = {name: ExportedScorer(open_exported(rankers / folder, config.threads)) for name, folder in names.items()}
+    forms = {"teacher": "teacher_onnx", "student": "student_onnx", "student_int8": "student_int8"}
+    scorers = {name: ExportedScorer(open_exported(rankers / form, config.threads)) for name, form in forms.items()}
     everyone: dict[str, Scorer] = {**scorers, "popularity": PopularityFloor(train), "markov": MarkovFloor(train)}
     ranks: dict[str, Ranks] = {}
     for name, scorer in everyone.items():
@@ -52,8 +54,9 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
             "deciding": data.deciding,
             "models": {name: one.metrics() for name, one in ranks.items()},
             "ndcg10": _intervals(ranks, data.deciding, config),
-            "student_over_teacher": _ratio(ranks, config.serve.form, "teacher", data.deciding, config).as_dict(),
+            "student_over_teacher": _ratio(ranks, config.serve.evaluated, "teacher", data.deciding, config).as_dict(),
             "int8_loss": _int8_loss(data, scorers),
+            "index_recall": _index_recall(rankers, data, config) if config.serve.variant == "indexed" else None,
             "champion": _champion_summary(entry, champion, ranks, data.deciding, config),
         }
         write_json(folder.path / "quality.json", quality)
@@ -91,6 +94,20 @@ def _int8_loss(data: OpenDataset, scorers: Mapping[str, Scorer]) -> float:
     return 1.0 - after / before if before else 0.0
 
 
+def _index_recall(rankers: Path, data: OpenDataset, config: SceneConfig) -> float:
+    """The share of the best items, over validation histories as a request would send them, that the index finds."""
+    past = data.sequences.without_last(2)
+    users = np.arange(min(MOST_OF_RECALL, len(past)))
+    ids, lengths = histories(past, users, config.max_length)
+    names = data.dataset.item_ids.to_pylist()
+    asked = [[names[item] for item in row[:length]] for row, length in zip(ids.tolist(), lengths, strict=True)]
+    exact, found = (
+        open_ranker(rankers / form, config.threads).recommend(asked) for form in ("student_onnx", "student_indexed")
+    )
+    shares = [len({*a.items} & {*b.items}) / len(a.items) for a, b in zip(exact, found, strict=True) if a.items]
+    return float(np.mean(shares))
+
+
 def _evaluate_champion(
     entry: Entry, data: OpenDataset, past: Sequences, targets: Ints, config: SceneConfig, adapters: Adapters
 ) -> tuple[Ranks, int]:
@@ -126,7 +143,7 @@ def _champion_summary(
 ) -> dict[str, Any] | None:
     if entry is None or champion is None:
         return None
-    ratio = _ratio(ranks, config.serve.form, "champion", variant, config)
+    ratio = _ratio(ranks, config.serve.evaluated, "champion", variant, config)
     change = Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
     return {
         "version": entry.champion,

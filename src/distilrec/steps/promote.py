@@ -28,8 +28,6 @@ from distilrec.steps.content import content_of
 
 SUMMARY_SCHEMA = 1
 EXAMPLE_LENGTH = 3
-FORMS = {"float32": "onnx", "int8": "int8"}
-"""What the latencies call a variant."""
 LATENCY_LEEWAY = 1.15
 """Measured latency over the budget, before the report warns: the table is an estimate."""
 AS_RELEASED = (
@@ -113,9 +111,9 @@ def _measured(
         **quality,
         **latency,
         "genotype": read_json(inputs.genotype / "genotype.json"),
-        "served": {"model": config.serve.form, "timed": f"student_{FORMS[config.serve.variant]}"},
+        "served": {"model": config.serve.evaluated, "timed": config.serve.timed},
         "export": read_json(inputs.student / "export.json"),
-        "warnings": _warnings(config, latency["latency"][f"student_{FORMS[config.serve.variant]}"]["p50_ms"]),
+        "warnings": _warnings(config, latency["latency"][config.serve.timed]["p50_ms"]),
         "search": {
             **{key: found[key] for key in ("edges", "operations", "num_rows", "num_depths", "limits")},
             "predicted": _predicted(found["predicted_cost"], latency),
@@ -161,13 +159,14 @@ def _evidence(summary: dict[str, Any], serve: Serve) -> Evidence:
     champion = summary["champion"]
     return Evidence(
         student_over_teacher=Interval(**summary["student_over_teacher"]),
-        student_ndcg10=summary["ndcg10"][serve.form]["value"],
+        student_ndcg10=summary["ndcg10"][serve.evaluated]["value"],
         markov_ndcg10=summary["ndcg10"]["markov"]["value"],
-        speedup=Interval(**summary["p50_ratios"][f"teacher_onnx_over_{summary['served']['timed']}"]),
+        speedup=Interval(**summary["p50_ratios"][f"teacher_onnx_over_{serve.timed}"]),
         num_test_users=summary["num_test_users"],
         as_of=summary["data"]["as_of"],
         champion=Champion(**{**champion, "change": Interval(**champion["change"])}) if champion else None,
         int8_loss=summary["int8_loss"] if serve.variant == "int8" else None,
+        index_recall=summary["index_recall"],
     )
 
 
@@ -241,9 +240,11 @@ def _register(
     """Register what was evaluated, with the verdict as tags. Returns the version."""
     with tempfile.TemporaryDirectory() as folder:
         ranker = Path(folder) / "ranker"
-        shutil.copytree(inputs.student / "rankers" / config.serve.form.replace("_", "-"), ranker)
+        shutil.copytree(inputs.student / "rankers" / config.serve.timed, ranker)
         opened = open_ranker(ranker)
-        facts = RankerFacts(tuple(opened.ids[:EXAMPLE_LENGTH]), opened.exclude_seen, opened.default_k)
+        facts = RankerFacts(
+            tuple(opened.ids[:EXAMPLE_LENGTH]), opened.exclude_seen, opened.default_k, opened.index is not None
+        )
         artifacts = {
             "ranker": ranker,
             "weights": inputs.student / "weights.safetensors",

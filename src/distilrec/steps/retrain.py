@@ -15,7 +15,7 @@ from distilrec.core.sequence_model import SequenceModel, initialise
 from distilrec.io.export import check_export, export_onnx, quantise
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.models import build_student, load_teacher, load_weights, save_student
-from distilrec.io.rankers import complete_ranker
+from distilrec.io.rankers import complete_ranker, write_indexed
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
@@ -25,8 +25,8 @@ from distilrec.steps.training import about_training, seeded, train
 
 
 def write_rankers(folder: Path, name: str, model: SequenceModel, dataset: Path, scene: str, exclude_seen: bool) -> None:
-    """In float32 as `name`, and in int8 beside it."""
-    float32, int8 = folder / name, folder / f"{name}-int8"
+    """In float32 and int8, called as the latencies call them."""
+    float32, int8 = folder / f"{name}_onnx", folder / f"{name}_int8"
     export_onnx(model, float32)
     quantise(float32, int8)
     for ranker in (float32, int8):
@@ -80,9 +80,15 @@ def retrain(
         checks = {}
         for name, model in (("student", student), ("teacher", teacher_model)):
             write_rankers(folder.path / "rankers", name, model, dataset, config.scene, data.deciding == "removed")
-            checks[name] = asdict(check_export(model, folder.path / "rankers" / name, data.sequences))
+            checks[name] = asdict(check_export(model, folder.path / "rankers" / f"{name}_onnx", data.sequences))
+        effort = config.serve.index_effort if config.serve.variant == "indexed" else None
+        if effort is not None:
+            adapters.progress.tick("indexing")
+            vectors, rankers = student.item_vectors().detach().numpy(), folder.path / "rankers"
+            write_indexed(rankers / "student_onnx", rankers / "student_indexed", vectors, effort, config.threads)
         write_json(folder.path / "export.json", checks)
+        written = content_of("retrain", config, content, effort)
         folder.manifest.update(
-            adapters.stamp("retrain", content, best_epoch=training.best_epoch, **about_training(history))
+            adapters.stamp("retrain", written, best_epoch=training.best_epoch, **about_training(history))
         )
     return folder.manifest
