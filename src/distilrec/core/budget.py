@@ -23,6 +23,8 @@ BOUNDS = (-0.2, 1000.0)
 spend what it may have would never draw them. Bounded, because a budget may be larger than anything that helps."""
 MOST_PRESSURE = 10.0
 STRONGEST_TILT = 8.0  # there an operation has a 3,000th of the chance of a free one
+SPENT = 0.95
+"""Of what the search expected its student to cost, the least that the choice costs, if there is such a one."""
 SMALLEST = 1e-6  # of a limit, so that a budget of nothing can be divided by
 
 Limits = dict[str, float]
@@ -93,22 +95,33 @@ def tilt(costs: CellCosts, limits: Limits) -> Tensor:
 
 
 def best_within(logits: Mapping[str, Tensor], costs: CellCosts, limits: Limits) -> Choice:
-    """The most likely choice that costs at most `limits` and leaves no cell dead.
+    """The most likely choice that costs at most `limits`, as much as the search expected, and leaves no cell dead.
 
-    A cell is dead if no operation leads out of its input: it would add a constant. The most likely choice of all is
-    taken if it keeps both rules; otherwise an integer linear program per depth finds the best that does (HiGHS).
+    A cell is dead if no operation leads out of its input: it would add a constant. The mode of the distributions may
+    cost half of their mean, or twice; a student of half the budget was not asked for. The most likely choice of all is
+    taken if it keeps the three rules; otherwise an integer linear program per depth finds the best that does (HiGHS).
 
     Raises:
         ImpossibleBudgetError: there is none.
     """
+    with torch.no_grad():
+        expected = costs.expected(probabilities(logits))
+    floors = {measure: SPENT * min(float(expected[measure]), limit) for measure, limit in limits.items()}
+    found = _best_between(logits, costs, limits, floors) or _best_between(logits, costs, limits, {})
+    if found is None:
+        raise ImpossibleBudgetError(limits, {measure: smallest(costs, measure) for measure in limits})
+    return found
+
+
+def _best_between(logits: Mapping[str, Tensor], costs: CellCosts, limits: Limits, floors: Limits) -> Choice | None:
     free = most_likely(logits)
-    if _is_alive(free, costs) and _is_within(free, costs, limits):
+    if _is_alive(free, costs) and _is_within(free, costs, limits) and _is_above(free, costs, floors):
         return free
     log_p = {name: rows.detach().double().log_softmax(dim=1).numpy() for name, rows in logits.items()}
     depths = range(1, costs.space.max_depth + 1) if DEPTH in logits else [costs.space.max_depth]
     found: list[tuple[float, Choice]] = []
     for depth in depths:
-        rows_R = _solve(log_p[OPERATION], costs, limits, depth)
+        rows_R = _solve(log_p[OPERATION], costs, limits, floors, depth)
         if rows_R is None:
             continue
         choice: Choice = {OPERATION: tuple(rows_R)}
@@ -118,7 +131,7 @@ def best_within(logits: Mapping[str, Tensor], costs: CellCosts, limits: Limits) 
             score += float(log_p[DEPTH][0, depth - 1])
         found.append((score, choice))
     if not found:
-        raise ImpossibleBudgetError(limits, {measure: smallest(costs, measure) for measure in limits})
+        return None
     best = max(found, key=lambda one: one[0])[1]
     assert _is_within(best, costs, limits), "the program's tolerance"
     return best
@@ -137,12 +150,19 @@ def _is_within(choice: Choice, costs: CellCosts, limits: Limits) -> bool:
     return all(cost[measure] <= limit for measure, limit in limits.items())
 
 
+def _is_above(choice: Choice, costs: CellCosts, floors: Limits) -> bool:
+    cost = costs.of(choice)
+    return all(cost[measure] >= floor for measure, floor in floors.items())
+
+
 def _is_alive(choice: Choice, costs: CellCosts) -> bool:
     genotype = costs.space.derive(choice)
     return all(genotype.cells)
 
 
-def _solve(log_p_RO: NDArray[np.float64], costs: CellCosts, limits: Limits, depth: int) -> list[int] | None:
+def _solve(
+    log_p_RO: NDArray[np.float64], costs: CellCosts, limits: Limits, floors: Limits, depth: int
+) -> list[int] | None:
     """One operation for each row: maximise the log-probability; None if nothing keeps the rules."""
     from scipy.optimize import Bounds, LinearConstraint, milp  # here, because importing it takes half a second
 
@@ -157,7 +177,8 @@ def _solve(log_p_RO: NDArray[np.float64], costs: CellCosts, limits: Limits, dept
         fixed = costs.rest[measure] + depth * costs.per_cell[measure]
         row = np.kron(used, np.array(costs.per_operation[measure]))
         scale = max(abs(limit), 1e-9)
-        constraints.append(LinearConstraint(row[None] / scale, -np.inf, (limit - fixed) / scale))
+        least = (floors[measure] - fixed) / scale if measure in floors else -np.inf
+        constraints.append(LinearConstraint(row[None] / scale, least, (limit - fixed) / scale))
     zero = np.array([float(name == ZERO) for name in space.operations])
     from_input = np.array([float(source == 0) for source, _ in space.edges])
     for cell in range(min(depth, space.num_distinct)):
