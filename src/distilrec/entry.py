@@ -3,7 +3,7 @@ line both call this; nothing else does.
 
 Environment:
     DISTILREC_RUN_DIR: where progress.jsonl and error.json go, and a copy of the scene's results; optional.
-    DISTILREC_STORE: folder of checkpoints and promotions; default ./runs/store.
+    DISTILREC_STORE: folder of checkpoints and promotions, or s3://bucket/folder; default ./runs/store.
     WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: set by torchrun for a training in several processes.
     MLFLOW_TRACKING_URI: default SQLite in ./runs/mlflow.db.
     DISTILREC_MLFLOW_ARTIFACTS: folder of model artifacts where the tracking server has no place of its own.
@@ -26,11 +26,13 @@ from distilrec.core.parallel import ALONE, Processes
 from distilrec.io.jsons import write_json
 from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
+from distilrec.io.s3 import SCHEME, S3Store
 from distilrec.io.scenes import load_scene
-from distilrec.io.store import LocalStore, copy_whole
+from distilrec.io.store import LocalStore, Store, copy_whole
 from distilrec.steps.adapters import Adapters
 
 if TYPE_CHECKING:
+    from distilrec.io.promotions import Entry
     from distilrec.steps.recommend import Answer
 
 RESULTS = ("section.html", "report.html", "summary.md", "summary.json")
@@ -158,15 +160,17 @@ def _step(name: str, scene: str, overrides: str, action: Callable[[SceneConfig, 
 
 
 def _registry() -> Registry:
-    store_folder = _store_folder()
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{store_folder.parent / 'mlflow.db'}")
+    store = _store()
+    beside = store.root.parent if isinstance(store, LocalStore) else Path("runs").resolve()
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{beside / 'mlflow.db'}")
     artifacts = os.environ.get("DISTILREC_MLFLOW_ARTIFACTS")
-    local = Path(artifacts) if artifacts else store_folder.parent / "mlartifacts"
-    return Registry(tracking, local if tracking.startswith("sqlite:") else None, LocalStore(store_folder))
+    local = Path(artifacts) if artifacts else beside / "mlartifacts"
+    return Registry(tracking, local if tracking.startswith("sqlite:") else None, store)
 
 
-def _store_folder() -> Path:
-    return Path(os.environ.get("DISTILREC_STORE", "runs/store")).resolve()
+def _store() -> Store:
+    location = os.environ.get("DISTILREC_STORE", "runs/store")
+    return S3Store(location) if location.startswith(SCHEME) else LocalStore(Path(location).resolve())
 
 
 def _run_folder() -> Path | None:
@@ -221,7 +225,31 @@ def planned(scene: str, overrides: str, as_of: str) -> dict[str, Any]:
     """What a run of this scene would do, from its data: counts, predicted seconds, checkpoints to reuse."""
     from distilrec.steps.plan import plan as run
 
-    return asdict(run(load_scene(scene, overrides), as_of, LocalStore(_store_folder())))
+    return asdict(run(load_scene(scene, overrides), as_of, _store()))
+
+
+def history(scene: str) -> "list[Entry]":
+    """Of the scene's promotions, oldest first."""
+    from distilrec.steps.govern import history as run
+
+    return run(_scene_name(scene), _registry())
+
+
+def rollback(scene: str, because: str) -> "Entry":
+    from distilrec.steps.govern import rollback as run
+
+    return run(_scene_name(scene), because, _registry())
+
+
+def approve(scene: str, version: str, because: str) -> "Entry":
+    from distilrec.steps.govern import approve as run
+
+    return run(_scene_name(scene), version, because, _registry())
+
+
+def _scene_name(scene: str) -> str:
+    """`scene` is a name, or a YAML file."""
+    return load_scene(scene).scene if scene.endswith((".yaml", ".yml")) else checked_name(scene)
 
 
 def recommend(
@@ -230,5 +258,4 @@ def recommend(
     """Of the scene's champion. `scene` is its name, or its YAML file."""
     from distilrec.steps.recommend import recommend as run
 
-    name = load_scene(scene).scene if scene.endswith((".yaml", ".yml")) else checked_name(scene)
-    return run(name, history, k, exclude_seen, exclude, allow, _registry())
+    return run(_scene_name(scene), history, k, exclude_seen, exclude, allow, _registry())

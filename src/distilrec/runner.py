@@ -177,6 +177,7 @@ def run_scene(
 
 def _environment(run: Run, scene: SceneRun, temporary: Path) -> dict[str, str]:
     inherited = dict(os.environ)
+    inherited.setdefault("DISTILREC_STORE", str(run.runs / "store"))
     inherited.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{run.runs / 'mlflow.db'}")
     return {
         **ALLOCATOR,
@@ -185,7 +186,6 @@ def _environment(run: Run, scene: SceneRun, temporary: Path) -> dict[str, str]:
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
         "DISTILREC_RUN_DIR": str(scene.folder),
-        "DISTILREC_STORE": str(run.runs / "store"),
         "DISTILREC_MLFLOW_ARTIFACTS": str(run.runs / "mlartifacts"),
     }
 

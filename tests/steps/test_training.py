@@ -60,6 +60,22 @@ def test_a_diverged_training_names_step_epoch_and_last_good_checkpoint(tmp_path,
     assert (tmp_path / "checkpoints/shop/teach-abc/000002.safetensors").is_file()
 
 
+@pytest.mark.parametrize("how", [SystemExit, KeyboardInterrupt])
+def test_a_training_that_is_stopped_saves_its_last_whole_epoch(tmp_path, monkeypatch, how):
+    class Stopped(_Epochs):
+        def records(self):
+            yield from super().records()
+            self.epoch += 1
+            raise how
+
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 1e-9)
+    with pytest.raises(how):
+        _train(Stopped(3), tmp_path)
+    saved = sorted(path.name for path in (tmp_path / "checkpoints/shop/teach-abc").glob("*.json"))
+    assert saved == ["000001.json", "000003.json"]
+    assert [row["epoch"] for row in _train(_Epochs(4), tmp_path)] == [1, 2, 3, 4]
+
+
 def test_checkpoints_too_dear_for_their_share_are_left_out_but_for_the_first_and_the_last(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SHARE", 1e-9)
     assert len(_train(_Epochs(5), tmp_path)) == 5

@@ -51,6 +51,27 @@ CATALOGUE: dict[str, Kind] = {
         "a scene without a champion",
         "run the scene until the gate promotes a student, or name the --runs folder that holds it",
     ),
+    "DR-STORE-001": Kind(
+        "a store that refuses these credentials",
+        "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of someone who may read and write there",
+    ),
+    "DR-STORE-002": Kind("a bucket that does not exist", "make it, or correct its name"),
+    "DR-STORE-003": Kind("a bucket in another region", "set AWS_DEFAULT_REGION to the bucket's region"),
+    "DR-STORE-004": Kind("a clock too far from the store's", "set this machine's clock"),
+    "DR-STORE-005": Kind("a store that does not answer", "check AWS_ENDPOINT_URL and the network"),
+    "DR-STORE-006": Kind(
+        "a store that does not honour conditional puts", "use one that does: promotions would overwrite each other"
+    ),
+    "DR-STORE-007": Kind("a location without a bucket", "write it as s3://bucket/folder"),
+    "DR-STORE-008": Kind("an object that is truncated or altered", "remove it and run the step that writes it again"),
+    "DR-STORE-009": Kind("an s3:// location without boto3", "pip install 'distilrec[cluster]'"),
+    "DR-STORE-010": Kind("a store that could not answer, after several attempts", "try again, then read its log"),
+    "DR-REG-003": Kind(
+        "a scene without a history of promotions", "run the scene, or name the --runs folder that has it"
+    ),
+    "DR-REG-004": Kind(
+        "a scene that has had one champion only", "approve another version: `distilrec models SCENE` lists them"
+    ),
     "DR-TRAIN-001": Kind(
         "a loss that is no longer a number", "lower the learning rate of that step, which trains it from the beginning"
     ),
@@ -101,6 +122,10 @@ class DataError(InputError):
 
 class RunError(InputError):
     """A run folder that cannot be used."""
+
+
+class StoreError(InputError):
+    """A bucket that cannot be used."""
 
 
 class ArtifactError(InputError):

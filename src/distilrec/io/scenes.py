@@ -9,15 +9,16 @@ from pydantic import BaseModel, ValidationError
 
 from distilrec.core.config import FileData, MovieLensData, SceneConfig, SyntheticData
 from distilrec.core.errors import ConfigError, DistilrecError
+from distilrec.io.s3 import SCHEME, get
 
 SOURCES: dict[str, type[BaseModel]] = {"file": FileData, "movielens-1m": MovieLensData, "synthetic": SyntheticData}
 """Pydantic names the branch of a union in an error's location."""
 
 
 def load_scene(scene: str, overrides: str = "") -> SceneConfig:
-    """A scene from a file's path or from YAML text, with overrides such as `teach.max_epochs=5 seed=1`.
+    """A scene from a file's path, an s3:// location or YAML text, with overrides such as `teach.max_epochs=5 seed=1`.
 
-    Relative data paths count from the scene file's folder, or from the working directory for text.
+    Relative data paths count from the scene file's folder, or from the working directory.
 
     Raises:
         ConfigError: unreadable YAML, an unknown key, a value out of its range.
@@ -39,6 +40,8 @@ def load_scene(scene: str, overrides: str = "") -> SceneConfig:
 
 
 def _text_of(scene: str) -> tuple[str, Path]:
+    if scene.startswith(SCHEME) and "\n" not in scene:
+        return _text_in_bucket(scene), Path.cwd()
     if "\n" in scene or ":" in scene:
         return scene, Path.cwd()
     path = Path(scene)
@@ -47,6 +50,15 @@ def _text_of(scene: str) -> tuple[str, Path]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError("DR-CONF-001", f"scene file {path} cannot be read: {reason}") from None
+
+
+def _text_in_bucket(location: str) -> str:
+    try:
+        return get(location).decode("utf-8")
+    except KeyError:
+        raise ConfigError("DR-CONF-001", f"scene file {location} does not exist") from None
+    except UnicodeDecodeError:
+        raise ConfigError("DR-CONF-001", f"scene file {location} cannot be read: it is not UTF-8 text") from None
 
 
 def _override(tree: dict[str, Any], assignment: str) -> None:
@@ -102,10 +114,10 @@ def _with_absolute_paths(config: SceneConfig, folder: Path) -> SceneConfig:
         config = config.model_copy(update={"search": search})
     if not isinstance(data, FileData):
         return config
-    items = data.items.model_copy(update={"path": str(_from(folder, data.items.path))}) if data.items else None
-    moved = data.model_copy(update={"path": str(_from(folder, data.path)), "items": items})
+    items = data.items.model_copy(update={"path": _from(folder, data.items.path)}) if data.items else None
+    moved = data.model_copy(update={"path": _from(folder, data.path), "items": items})
     return config.model_copy(update={"data": moved})
 
 
-def _from(folder: Path, path: str) -> Path:
-    return folder / Path(path).expanduser()
+def _from(folder: Path, path: str) -> str:
+    return path if path.startswith(SCHEME) else str(folder / Path(path).expanduser())

@@ -1,7 +1,6 @@
 """Tables: the user's raw interactions in, the dataset's files out and in again."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from distilrec.core.config import FileData, ItemTable
 from distilrec.core.errors import ArtifactError, DataError
 from distilrec.core.events import Bools, Floats, Ints, Sequences, popularity
+from distilrec.io.files import UserFile, user_file
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 YEAR_10000 = 253_402_300_800.0
@@ -44,7 +44,7 @@ def read_events(data: FileData) -> RawEvents:
         DataError: missing, unreadable or empty file, missing column, missing id, bad timestamp; the message
             names file, column, row (counted from 1 below the header) and value.
     """
-    path, columns = checked_file(data.path), data.columns
+    path, columns = user_file(data.path), data.columns
     table = _read(path, [columns.user, columns.item, columns.time])
     if table.num_rows == 0:
         raise DataError("DR-DATA-002", f"{path} has a header but no rows")
@@ -59,37 +59,26 @@ def read_events(data: FileData) -> RawEvents:
 
 def read_titles(table: ItemTable) -> dict[str, str]:
     """Title by item id."""
-    rows = _read(checked_file(table.path), [table.item, table.title])
+    rows = _read(user_file(table.path), [table.item, table.title])
     ids, titles = (rows[name].cast(pa.string()).to_pylist() for name in (table.item, table.title))
     return {item: title for item, title in zip(ids, titles, strict=True) if item and title}
 
 
-def checked_file(name: str) -> Path:
-    """Raises DataError unless it is a file with something in it that may be read."""
-    path = Path(name)
-    if not path.is_file():
-        raise DataError("DR-DATA-001", f"{path} does not exist or is not a file")
-    if not os.access(path, os.R_OK):
-        raise DataError("DR-DATA-001", f"{path} may not be read by this user")
-    if path.stat().st_size == 0:
-        raise DataError("DR-DATA-002", f"{path} is empty (0 bytes)")
-    return path
-
-
-def _read(path: Path, wanted: list[str]) -> pa.Table:
-    suffix, wanted = path.suffix.lower(), list(dict.fromkeys(wanted))
+def _read(path: UserFile, wanted: list[str]) -> pa.Table:
+    suffix, wanted = path.suffix, list(dict.fromkeys(wanted))
     if suffix not in SEPARATORS and suffix != ".parquet":
         raise DataError("DR-DATA-002", f"{path} ends in {suffix or 'nothing'!r}; readable are .csv, .tsv and .parquet")
     try:
         if suffix == ".parquet":
-            names = pq.read_schema(path).names
-            _require(path, wanted, names)
-            return pq.read_table(path, columns=wanted)
+            with path.open() as file:
+                _require(path, wanted, pq.read_schema(file).names)
+                return pq.read_table(file, columns=wanted)
         parse = pa_csv.ParseOptions(delimiter=SEPARATORS[suffix])
-        with pa_csv.open_csv(path, parse_options=parse) as stream:
+        with path.open() as file, pa_csv.open_csv(file, parse_options=parse) as stream:
             _require(path, wanted, stream.schema.names)
         convert = pa_csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()))
-        return pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
+        with path.open() as file:
+            return pa_csv.read_csv(file, parse_options=parse, convert_options=convert)
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError("DR-DATA-002", f"{path} cannot be read as a {suffix[1:]} table: {_one_line(error)}") from None
 
@@ -98,13 +87,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _require(path: Path, wanted: list[str], present: list[str]) -> None:
+def _require(path: UserFile, wanted: list[str], present: list[str]) -> None:
     for name in wanted:
         if name not in present:
             raise DataError("DR-DATA-003", f"{path} has no column {name!r}; it has {', '.join(map(repr, present))}")
 
 
-def _codes(path: Path, name: str, table: pa.Table) -> tuple[Ints, pa.Array]:
+def _codes(path: UserFile, name: str, table: pa.Table) -> tuple[Ints, pa.Array]:
     """Codes in order of first appearance, and the ids they stand for: text, or whole numbers (Parquet)."""
     column = table[name].combine_chunks()
     if not pa.types.is_integer(column.type):
@@ -124,7 +113,7 @@ def _codes(path: Path, name: str, table: pa.Table) -> tuple[Ints, pa.Array]:
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
 
 
-def _seconds(path: Path, name: str, column: pa.ChunkedArray, per_second: float) -> Floats:
+def _seconds(path: UserFile, name: str, column: pa.ChunkedArray, per_second: float) -> Floats:
     values = column.combine_chunks()
     if pa.types.is_temporal(values.type):
         numbers = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)
@@ -145,7 +134,7 @@ def _seconds(path: Path, name: str, column: pa.ChunkedArray, per_second: float) 
     return times
 
 
-def _parse_times(path: Path, name: str, text: pa.Array, per_second: float) -> tuple[pa.Array, float]:
+def _parse_times(path: UserFile, name: str, text: pa.Array, per_second: float) -> tuple[pa.Array, float]:
     """All rows as numbers, or all as ISO 8601 without or with a zone."""
     trimmed = pc.utf8_trim_whitespace(text)
     for kind in TIME_KINDS:

@@ -64,12 +64,18 @@ def train(
         last = saving.epoch or (found[0].values["epoch"] if found else 0)
         kept = f"{checkpoints.prefix}/{last:06d}.safetensors" if last else "none"
         raise TrainingError("DR-TRAIN-001", f"{step}: {error}; last good checkpoint: {kept}") from None
-    saving.at_end(training, history)
+    except (SystemExit, KeyboardInterrupt):  # SIGTERM and Ctrl-C
+        saving.at_end()
+        raise
+    saving.at_end()
     return history
 
 
 class _Saving:
     """Checkpoints at the first and the last epoch and, between them, as often as their share of the time allows."""
+
+    left: tuple[int, Snapshot, History] | None = None
+    """The newest epoch, if it was not saved."""
 
     def __init__(self, checkpoints: Checkpoints, processes: Processes) -> None:
         self.checkpoints, self.is_first = checkpoints, processes.rank == 0
@@ -78,15 +84,18 @@ class _Saving:
 
     def if_due(self, training: Resumable, history: History) -> None:
         began = time.monotonic()
-        if not self.is_first or began < self._due:
+        if not self.is_first:
             return
-        self.checkpoints.save(training.epoch, training.snapshot(), history)
-        self.epoch = training.epoch
-        self._due = time.monotonic() + (time.monotonic() - began) / CHECKPOINT_SHARE
+        self.left = (training.epoch, training.snapshot(), list(history))
+        if began >= self._due:
+            self.at_end()
+            self._due = time.monotonic() + (time.monotonic() - began) / CHECKPOINT_SHARE
 
-    def at_end(self, training: Resumable, history: History) -> None:
-        if self.is_first and history and self.epoch != history[-1]["epoch"] and self.epoch:
-            self.checkpoints.save(training.epoch, training.snapshot(), history)
+    def at_end(self) -> None:
+        """Or when stopped: nothing of a finished epoch is lost."""
+        if self.left:
+            self.checkpoints.save(*self.left)
+            self.epoch, self.left = self.left[0], None
 
 
 def _require_one_epoch(epoch: int, step: str, processes: Processes) -> None:

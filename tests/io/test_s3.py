@@ -1,0 +1,181 @@
+"""The store in a bucket: a real SeaweedFS, and before it a proxy that misbehaves on demand."""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distilrec.core.config import Columns, FileData
+from distilrec.core.errors import DataError, StoreError
+from distilrec.io import s3
+from distilrec.io.s3 import PART, S3Store
+from distilrec.io.scenes import load_scene
+from distilrec.io.sources import fingerprint, read_source
+from tests.s3server import KEY, SECRET, Faults, s3_environment, s3_server
+
+BUCKET = "scenes"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with s3_server(tmp_path_factory.mktemp("s3")) as endpoint:
+        client = boto3.client(
+            "s3", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
+        )
+        client.create_bucket(Bucket=BUCKET)
+        yield endpoint
+
+
+@pytest.fixture(autouse=True)
+def environment(server, monkeypatch):
+    """Where boto3 looks, and nothing of the developer's own."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name, value in s3_environment(server).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def store(request):
+    return S3Store(f"s3://{BUCKET}/{request.node.name.replace('[', '-').replace(']', '')}")
+
+
+@pytest.fixture
+def faults(server, monkeypatch):
+    with Faults(server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+        proxy.shutdown()
+
+
+def test_it_keeps_what_it_is_given(store):
+    large = os.urandom(PART + 1)
+    for key, data in {"a/one": b"1", "a/b/two": b"", "other": large}.items():
+        store.put(key, data)
+        assert store.get(key) == data
+    store.put("a/one", b"2")
+    assert store.get("a/one") == b"2"
+    assert store.keys("a") == ["a/b/two", "a/one"]
+    assert store.keys("oth") == store.keys("none") == [], "a prefix is a folder"
+    for _ in range(2):
+        store.delete("other")
+    with pytest.raises(KeyError):
+        store.get("other")
+
+
+def test_only_one_of_many_creates_a_key(store):
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda i: store.create("a/1.json", str(i).encode()), range(8)))
+    assert won.count(True) == 1
+    assert store.get("a/1.json") == str(won.index(True)).encode()
+    assert store.keys("probe") == []
+
+
+def test_an_answer_that_was_lost_is_recognised_as_ones_own(faults):
+    store = S3Store(f"s3://{BUCKET}/lost")
+    store.require_conditional_puts()
+    faults.planned = ["lost"]
+    assert store.create("1.json", b"mine")
+    assert faults.seen[-3:] == ["PUT lost", "PUT", "HEAD"]
+    faults.planned = ["lost"]
+    assert not store.create("1.json", b"another's")
+    assert store.get("1.json") == b"mine"
+
+
+@pytest.mark.parametrize("fault", ["SlowDown", "InternalError", "ConditionalRequestConflict", "lost"])
+def test_what_passes_is_tried_again(faults, fault):
+    store = S3Store(f"s3://{BUCKET}/again-{fault}")
+    store.require_conditional_puts()
+    faults.planned = [fault, fault]
+    assert store.create("1.json", b"1")
+    if fault != "ConditionalRequestConflict":
+        faults.planned = [fault]
+        store.put("2.json", b"2")
+        faults.planned = [fault]
+        assert store.get("2.json") == b"2"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("RequestTimeTooSkewed", "DR-STORE-004"), ("PermanentRedirect", "DR-STORE-003")]
+)
+def test_what_does_not_pass_is_one_sentence(faults, fault, code):
+    """A fake answer: this server neither knows regions nor can its clock be turned."""
+    store = S3Store(f"s3://{BUCKET}/refused")
+    faults.planned = [fault] * 20
+    with pytest.raises(StoreError, match="told to") as refused:
+        store.put("1.json", b"1")
+    assert refused.value.code == code
+
+
+def test_an_endpoint_that_lets_every_racer_win_is_refused(store, monkeypatch):
+    """A fake: conditional puts are made unconditional, as four of seven servers treat them."""
+    real = store._client.put_object
+    monkeypatch.setattr(store._client, "put_object", lambda IfNoneMatch, **rest: real(**rest))
+    with pytest.raises(StoreError, match="of 4 writers that raced to create one object 4 were told that they won"):
+        store.create("1.json", b"1")
+    assert store.keys("") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "location", "code"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, f"s3://{BUCKET}/x", "DR-STORE-001"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, f"s3://{BUCKET}/x", "DR-STORE-001"),
+        ({"AWS_ACCESS_KEY_ID": "reader"}, f"s3://{BUCKET}/x", "DR-STORE-001"),
+        ({"AWS_ACCESS_KEY_ID": ""}, f"s3://{BUCKET}/x", "DR-STORE-001"),
+        ({}, "s3://no-such-bucket/x", "DR-STORE-002"),
+        ({}, "s3:///x", "DR-STORE-007"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, f"s3://{BUCKET}/x", "DR-STORE-005"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_sentence(monkeypatch, change, location, code):
+    monkeypatch.setattr(s3, "ATTEMPTS", 2)
+    for name, value in change.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError) as refused:
+        S3Store(location).put("1.json", b"1")
+    assert refused.value.code == code
+    assert SECRET not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_what_was_altered_is_refused(store):
+    store.put("a", b"1234")
+    tampered = {"Metadata": {"sha256": hashlib.sha256(b"1234").hexdigest()}}
+    store._client.put_object(Bucket=BUCKET, Key=f"{store.prefix}/a", Body=b"1235", **tampered)
+    with pytest.raises(StoreError, match="sha256 differs"):
+        store.get("a")
+
+
+def _write_table(store, name, rows):
+    table, sink = pa.table(rows), pa.BufferOutputStream()
+    if name.endswith(".parquet"):
+        pq.write_table(table, sink)
+    else:
+        pa.csv.write_csv(table, sink)
+    store.put(name, sink.getvalue().to_pybytes())
+    return f"{store.location}/{name}"
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.parquet"])
+def test_tables_are_read_where_they_lie(store, name):
+    rows = {"user": ["a", "a", "b"], "item": ["x", "y", "x"], "time": [1, 2, 3]}
+    location = _write_table(store, name, rows)
+    data = FileData(source="file", path=location, columns=Columns(user="user", item="item", time="time"))
+    events = read_source(data)
+    assert events.item_ids.to_pylist() == ["x", "y"] and events.times.tolist() == [1.0, 2.0, 3.0]
+    before = fingerprint(data)
+    _write_table(store, name, {**rows, "time": [1, 2, 4]})
+    assert fingerprint(data) != before
+    with pytest.raises(DataError, match="does not exist"):
+        read_source(data.model_copy(update={"path": location + ".gz"}))
+
+
+def test_a_scene_is_read_where_it_lies(store):
+    store.put("shop.yaml", b"scene: shop\ndata: {source: file, path: s3://bucket/events.csv}\n")
+    config = load_scene(f"{store.location}/shop.yaml", "seed=3")
+    assert (config.scene, config.seed, config.data.path) == ("shop", 3, "s3://bucket/events.csv")
