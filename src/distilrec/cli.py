@@ -25,6 +25,7 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as teach.max_epochs=5.")
 ]
 AsOf = Annotated[str, typer.Option(help="Only events before this ISO 8601 date or time.")]
+SceneOrName = Annotated[str, typer.Argument(metavar="SCENE", help="The scene's name, or its YAML file.")]
 Runs = Annotated[
     Path, typer.Option(envvar="DISTILREC_RUNS", help="Folder of all runs, the store and the tracking database.")
 ]
@@ -109,7 +110,7 @@ def plan(scenes: Scenes, overrides: Set = None, as_of: AsOf = "", runs: Runs = P
 
 @app.command()
 def recommend(
-    scene: Annotated[str, typer.Argument(metavar="SCENE", help="The scene's name, or its YAML file.")],
+    scene: SceneOrName,
     history: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="What the user had, one after the other, the newest last.")
     ] = None,
@@ -128,6 +129,45 @@ def recommend(
     os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
     answer = ask(scene, history or [], k, exclude_seen, exclude or [], allow or [])
     print_answer(answer.scene, answer.version, answer.recommendation, answer.titles)
+
+
+@app.command()
+def models(scene: SceneOrName, runs: Runs = Path("runs")) -> None:
+    """List what was decided about a scene's models, by whom and why."""
+    from distilrec.display import print_history
+    from distilrec.entry import history
+
+    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    print_history(history(scene))
+
+
+@app.command()
+def rollback(
+    scene: SceneOrName,
+    because: Annotated[str, typer.Option(help="Why, for the log.")] = "rolled back by hand",
+    runs: Runs = Path("runs"),
+) -> None:
+    """Put the version before the champion in charge again."""
+    from distilrec.display import print_history
+    from distilrec.entry import rollback as back
+
+    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    print_history([back(scene, because)])
+
+
+@app.command()
+def approve(
+    scene: SceneOrName,
+    version: Annotated[str, typer.Option(help="The registered version.")],
+    because: Annotated[str, typer.Option(help="Why, for the log.")],
+    runs: Runs = Path("runs"),
+) -> None:
+    """Put a version in charge whatever the gate said; the log says who did and why."""
+    from distilrec.display import print_history
+    from distilrec.entry import approve as allow
+
+    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    print_history([allow(scene, version, because)])
 
 
 @app.command()

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from distilrec.core.estimate import STEPS
 
 if TYPE_CHECKING:
+    from distilrec.io.promotions import Entry
     from distilrec.serving.distilrec_ranker import Recommendation
 
 console = Console()
@@ -193,6 +196,19 @@ def print_result(summaries: list[dict[str, Any]]) -> None:
             mark = "[dim]-[/]" if check["passed"] is None else "[green]✓[/]" if check["passed"] else "[red]✗[/]"
             console.print(f" {mark} {check['sentence']}", highlight=False)
         console.print(summary["standing"], style="dim", highlight=False)
+
+
+def print_history(entries: "list[Entry]") -> None:
+    """Newest first."""
+    for entry in reversed(entries):
+        when, champion = entry.when.replace("T", " ")[:16], entry.champion or "none"
+        console.print(
+            f"{entry.number:>4}  {when}  version {entry.version} [bold]{entry.verdict}[/] by {escape(entry.who)}; "
+            f"champion: {champion}",
+            highlight=False,
+        )
+        for reason in entry.reasons:
+            console.print(Padding(Text(reason), (0, 0, 0, 6)))
 
 
 def print_answer(scene: str, version: str, found: "Recommendation", titles: list[str]) -> None:

@@ -3,10 +3,19 @@
 The MLflow aliases are a projection of this log and can be made again from it.
 """
 
+import getpass
 import json
+import random
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
+from distilrec.core.errors import RunError
 from distilrec.io.store import Store
+
+MOST_SECONDS = 300.0
+"""Of trying to take a number that others take."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +24,7 @@ class Entry:
 
     Attributes:
         version: the registered version that was decided on.
-        verdict: promoted or held.
+        verdict: promoted or held by the gate; approved or rolled back by hand.
         champion: the version in charge after this decision; empty if there never was one.
         champion_content: the content hash that the registered champion carries as a tag.
         rollback: the version that was in charge before the champion; empty if there was none.
@@ -35,6 +44,33 @@ class Entry:
     when: str
 
 
+def entry_after(
+    before: Entry | None,
+    scene: str,
+    version: str,
+    verdict: str,
+    reasons: tuple[str, ...],
+    champion: str,
+    champion_as_of: str,
+    champion_content: str,
+    rollback: str,
+) -> Entry:
+    """The next one, by this user, now."""
+    return Entry(
+        number=before.number + 1 if before else 1,
+        scene=scene,
+        version=version,
+        verdict=verdict,
+        reasons=reasons,
+        champion=champion,
+        champion_as_of=champion_as_of,
+        champion_content=champion_content,
+        rollback=rollback,
+        who=getpass.getuser(),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
 class PromotionLog:
     def __init__(self, store: Store, scene: str) -> None:
         self.store = store
@@ -42,9 +78,28 @@ class PromotionLog:
 
     def latest(self) -> Entry | None:
         keys = self.store.keys(self.prefix)
-        if not keys:
-            return None
-        data = json.loads(self.store.get(keys[-1]))
+        return self._read(keys[-1]) if keys else None
+
+    def history(self) -> list[Entry]:
+        """Oldest first."""
+        return [self._read(key) for key in self.store.keys(self.prefix)]
+
+    def commit(self, decided: Callable[[Entry | None], Entry]) -> Entry:
+        """Append what `decided` makes of the newest entry; who loses the race for its number decides again.
+
+        Raises:
+            RunError: others took every number for minutes.
+        """
+        end = time.monotonic() + MOST_SECONDS
+        while time.monotonic() < end:
+            entry = decided(self.latest())
+            if self.append(entry):
+                return entry
+            time.sleep(random.uniform(0.0, 0.2))
+        raise RunError("DR-RUN-002", f"other promotions of {self.prefix.rsplit('/', 1)[1]} took every number")
+
+    def _read(self, key: str) -> Entry:
+        data = json.loads(self.store.get(key))
         return Entry(**{**data, "reasons": tuple(data["reasons"])})
 
     def append(self, entry: Entry) -> bool:

@@ -80,17 +80,25 @@ class Registry:
         Raises:
             ArtifactError: the registry does not have it, or has another model under its number.
         """
-        mlflow = self._mlflow()
         name = model_name(entry.scene)
-        try:
-            found = mlflow.MlflowClient().get_model_version(name, entry.champion)
-        except mlflow.exceptions.MlflowException:
-            raise ArtifactError("DR-REG-001", f"{name} has no version {entry.champion} in {self._where()}") from None
-        if found.tags.get("content") != entry.champion_content:
+        if self.tags_of(entry.scene, entry.champion).get("content") != entry.champion_content:
             words = f"version {entry.champion} of {name} in {self._where()} is not the champion of the promotion log"
             raise ArtifactError("DR-REG-001", words)
         uri = f"models:/{name}/{entry.champion}"
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts" / "ranker"
+        return Path(self._mlflow().artifacts.download_artifacts(artifact_uri=uri)) / "artifacts" / "ranker"
+
+    def tags_of(self, scene: str, version: str) -> dict[str, str]:
+        """Raises ArtifactError if the registry does not have this version."""
+        mlflow, name = self._mlflow(), model_name(scene)
+        try:
+            return dict(mlflow.MlflowClient().get_model_version(name, version).tags)
+        except mlflow.exceptions.MlflowException:
+            raise ArtifactError("DR-REG-001", f"{name} has no version {version} in {self._where()}") from None
+
+    def tag(self, scene: str, version: str, tags: dict[str, str]) -> None:
+        client = self._mlflow().MlflowClient()
+        for key, value in tags.items():
+            client.set_model_version_tag(model_name(scene), version, key, value)
 
     def _where(self) -> str:
         """The tracking server, without what stands before its host: that may be a password."""
@@ -136,21 +144,22 @@ class Registry:
                 pip_requirements=[f"{name}=={installed(name)}" for name in packages],
                 registered_model_name=model_name(scene),
             )
-        client = mlflow.MlflowClient()
-        for key, value in tags.items():
-            client.set_model_version_tag(model_name(scene), logged.registered_model_version, key, value)
-        return str(logged.registered_model_version)
+        version = str(logged.registered_model_version)
+        self.tag(scene, version, tags)
+        return version
 
-    def project(self, entry: Entry) -> None:
-        """Set the aliases to what the log says."""
-        client = self._mlflow().MlflowClient()
-        for alias, version in (
-            ("challenger", entry.version),
-            ("champion", entry.champion),
-            ("rollback", entry.rollback),
-        ):
-            if version:
-                client.set_registered_model_alias(model_name(entry.scene), alias, version)
+    def project(self, scene: str) -> None:
+        """Set the aliases to what the log says, again if it grew meanwhile."""
+        client, log, name = self._mlflow().MlflowClient(), self.log(scene), model_name(scene)
+        entry, shown = log.latest(), None
+        while entry != shown and entry is not None:
+            aliases = {"challenger": entry.version, "champion": entry.champion, "rollback": entry.rollback}
+            for alias, version in aliases.items():
+                if version:
+                    client.set_registered_model_alias(name, alias, version)
+                else:
+                    client.delete_registered_model_alias(name, alias)
+            entry, shown = log.latest(), entry
 
     def _experiment(self, client: Any, scene: str) -> str:
         name = f"distilrec/{scene}"

@@ -1,10 +1,8 @@
 """promote: put everything together, decide, register, record, and write the scene's summary and report."""
 
-import getpass
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from distilrec.core.config import SceneConfig, Serve
-from distilrec.core.errors import RunError
 from distilrec.core.gate import Champion, Check, Evidence, Verdict, decide
 from distilrec.core.metrics import Interval
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.machine import versions
 from distilrec.io.page import render_markdown, render_page
-from distilrec.io.promotions import Entry
+from distilrec.io.promotions import Entry, entry_after
 from distilrec.io.rankers import open_ranker
 from distilrec.io.registry import RankerFacts, RunRecord, StepRecord
 from distilrec.io.report import SceneReport, render_scene
@@ -67,14 +64,11 @@ def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) 
         "retrain": read_json(inputs.student / "history.json"),
     }
     summary = _measured(config, inputs, manifests, histories["search"]) | {"content": content}
-    before = adapters.registry.log(config.scene).latest()
-    verdict = _still_comparable(
-        decide(_evidence(summary, config.serve), config.gate, config.serve), summary["champion"], before
-    )
     run_id = adapters.registry.record(_run_record(config, summary, manifests, histories))
-    version = _register(config, inputs, summary, verdict, run_id, adapters)
-    entry = _commit(config, summary, verdict, version, before, adapters)
-    adapters.registry.project(entry)
+    version = _register(config, inputs, summary, run_id, adapters)
+    verdict, entry = _commit(config, summary, version, adapters)
+    adapters.registry.tag(config.scene, version, {"verdict": verdict.word})
+    adapters.registry.project(config.scene)
     summary["verdict"] = {
         "word": verdict.word,
         "promote": verdict.promote,
@@ -234,10 +228,8 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _register(
-    config: SceneConfig, inputs: Inputs, summary: dict[str, Any], verdict: Verdict, run_id: str, adapters: Adapters
-) -> str:
-    """Register what was evaluated, with the verdict as tags. Returns the version."""
+def _register(config: SceneConfig, inputs: Inputs, summary: dict[str, Any], run_id: str, adapters: Adapters) -> str:
+    """Register what was evaluated. Returns the version."""
     with tempfile.TemporaryDirectory() as folder:
         ranker = Path(folder) / "ranker"
         shutil.copytree(inputs.student / "rankers" / config.serve.timed, ranker)
@@ -251,7 +243,6 @@ def _register(
             "genotype": inputs.student / "genotype.json",
         }
         tags = {
-            "verdict": verdict.word,
             "content": summary["content"],
             "as_of": summary["data"]["as_of"],
             "data.sha256": summary["data"]["sha256"],
@@ -259,39 +250,27 @@ def _register(
         return adapters.registry.register(config.scene, run_id, artifacts, facts, tags)
 
 
-def _commit(
-    config: SceneConfig,
-    summary: dict[str, Any],
-    verdict: Verdict,
-    version: str,
-    before: Entry | None,
-    adapters: Adapters,
-) -> Entry:
-    """Take the number after the entry that the decision was made upon."""
-    champion, as_of, content, rollback = "", "", "", ""
-    if before:
-        champion, as_of, content = before.champion, before.champion_as_of, before.champion_content
-        rollback = before.rollback
-    if verdict.promote:
-        champion, as_of, content, rollback = version, summary["data"]["as_of"], summary["content"], champion
-    entry = Entry(
-        number=before.number + 1 if before else 1,
-        scene=config.scene,
-        version=version,
-        verdict=verdict.word,
-        reasons=tuple(check.sentence for check in verdict.checks),
-        champion=champion,
-        champion_as_of=as_of,
-        champion_content=content,
-        rollback=rollback,
-        who=getpass.getuser(),
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    if not adapters.registry.log(config.scene).append(entry):
-        raise RunError(
-            "DR-RUN-002", f"another promotion of {config.scene} took number {entry.number}; run promote again"
-        )
-    return entry
+def _commit(config: SceneConfig, summary: dict[str, Any], version: str, adapters: Adapters) -> tuple[Verdict, Entry]:
+    """The gate's verdict upon the newest entry of the log, as its next one. Who loses a race for the number decides
+    again: the champion may be another now."""
+    judged = decide(_evidence(summary, config.serve), config.gate, config.serve)
+    verdict = judged
+
+    def decided(before: Entry | None) -> Entry:
+        nonlocal verdict
+        verdict = _still_comparable(judged, summary["champion"], before)
+        champion, as_of, content, rollback = "", "", "", ""
+        if before:
+            champion, as_of, content = before.champion, before.champion_as_of, before.champion_content
+            rollback = before.rollback
+        if verdict.promote:
+            rollback = champion if champion != version else rollback
+            champion, as_of, content = version, summary["data"]["as_of"], summary["content"]
+        reasons = tuple(check.sentence for check in verdict.checks)
+        return entry_after(before, config.scene, version, verdict.word, reasons, champion, as_of, content, rollback)
+
+    entry = adapters.registry.log(config.scene).commit(decided)
+    return verdict, entry
 
 
 def _standing(summary: dict[str, Any]) -> str:
