@@ -87,6 +87,36 @@ def test_a_step_alone_and_a_plan(tmp_path):
     assert "60 users" in plan.stdout and "up to 3 epochs" in plan.stdout
 
 
+def test_what_is_asked_of_runs_and_scenes_that_are_not_there(tmp_path):
+    for code, command in (
+        ("DR-REG-003", ["models", "shop"]),
+        ("DR-REG-004", ["rollback", "shop"]),
+        ("DR-REG-001", ["approve", "shop", "--version", "1", "--because", "x"]),
+    ):
+        _refused(distilrec(*command, cwd=tmp_path), code, "shop")
+    _refused(distilrec("publish", "nowhere", "s3://bucket/run", cwd=tmp_path), "DR-RUN-005", "nowhere")
+    (tmp_path / "run.json").touch()
+    (tmp_path / "summary.json").touch()
+    _refused(distilrec("publish", ".", "bucket/run", cwd=tmp_path), "DR-STORE-007", "'bucket/run'")
+
+
+def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(tmp_path):
+    well = distilrec("doctor", cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert well.returncode == 0, well.stdout
+    assert [line.split()[0] for line in well.stdout.splitlines()] == ["well"] * 7
+    wrong = {
+        "OMP_NUM_THREADS": "9999",
+        "DISTILREC_STORE": "s3:///nowhere",
+        "MLFLOW_TRACKING_URI": "http://me:hush@127.0.0.1:9",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    ill = distilrec("doctor", cwd=tmp_path, **wrong)
+    assert ill.returncode == 2 and "hush" not in ill.stdout + ill.stderr
+    lines = ill.stdout.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("wrong")] == ["threads:", "store:", "MLflow:"]
+    assert sum(line.startswith("      fix: ") for line in lines) == 3
+
+
 def test_version_and_help():
     assert distilrec("--version", cwd=ROOT).stdout.startswith("distilrec 0.")
     text = distilrec("--help", cwd=ROOT, COLUMNS="120").stdout
@@ -102,5 +132,10 @@ def test_version_and_help():
         "evaluate",
         "benchmark",
         "promote",
+        "models",
+        "rollback",
+        "approve",
+        "publish",
+        "doctor",
     ):
         assert command in text

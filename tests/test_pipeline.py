@@ -300,21 +300,21 @@ def test_the_report_needs_no_network_and_renders(runs, tmp_path):
 def test_promotions_are_read_and_changed_by_hand(runs):
     """Version 1 was promoted, version 2 held."""
     at = ("synthetic", "--runs", str(runs))
-    shown = distilrec("models", *at).stdout
+    shown = distilrec("models", *at, cwd=runs).stdout
     assert re.search(r"2 .* version 2 held by .*; champion: 1\n", shown)
     assert re.search(r"1 .* version 1 promoted by .*; champion: 1\n", shown)
     assert "the student has" in shown
-    assert "DR-REG-004: scene synthetic has no version to roll back to" in distilrec("rollback", *at).stderr
+    assert "DR-REG-004: scene synthetic has no version to roll back to" in distilrec("rollback", *at, cwd=runs).stderr
     for wrong in (("--version", "9", "--because", "x"), ("--version", "2", "--because", " ")):
-        assert distilrec("approve", *at, *wrong).returncode == 2
-    approved = distilrec("approve", *at, "--version", "2", "--because", "the shop asked for it")
+        assert distilrec("approve", *at, *wrong, cwd=runs).returncode == 2
+    approved = distilrec("approve", *at, "--version", "2", "--because", "the shop asked for it", cwd=runs)
     assert approved.returncode == 0 and "version 2 approved" in approved.stdout and "the shop asked" in approved.stdout
-    assert "version 2" in distilrec("recommend", *at, "--history", "item-3").stdout
-    back = distilrec("rollback", *at, "--because", "clicks fell")
+    assert "version 2" in distilrec("recommend", *at, "--history", "item-3", cwd=runs).stdout
+    back = distilrec("rollback", *at, "--because", "clicks fell", cwd=runs)
     assert back.returncode == 0 and "version 1 rolled back" in back.stdout, back.stderr
-    assert "version 1" in distilrec("recommend", *at, "--history", "item-3").stdout
+    assert "version 1" in distilrec("recommend", *at, "--history", "item-3", cwd=runs).stdout
     assert len(list((runs / "store" / "promotions" / "synthetic").iterdir())) == 4
-    assert distilrec("rollback", *at).returncode == 2, "there is nothing before version 1"
+    assert distilrec("rollback", *at, cwd=runs).returncode == 2, "there is nothing before version 1"
 
 
 def test_interrupted_it_leaves_no_process_and_resumes(tmp_path):

@@ -132,6 +132,32 @@ def recommend(
 
 
 @app.command()
+def doctor(runs: Runs = Path("runs")) -> None:
+    """Look at what is installed, reachable and permitted here, and say how to mend what is not."""
+    from distilrec.display import print_finding
+    from distilrec.entry import doctor as look
+
+    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    is_well = True
+    for finding in look():
+        print_finding(finding.name, finding.is_well, finding.sentence, finding.fix)
+        is_well = is_well and finding.is_well
+    sys.exit(0 if is_well else 2)
+
+
+@app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    location: Annotated[str, typer.Argument(metavar="s3://BUCKET/FOLDER")],
+) -> None:
+    """Copy a finished run to a bucket, its manifest last."""
+    from distilrec import entry
+
+    files = entry.publish(str(run), location)
+    print(f"{len(files)} files in {location}; manifest.json lists them")
+
+
+@app.command()
 def models(scene: SceneOrName, runs: Runs = Path("runs")) -> None:
     """List what was decided about a scene's models, by whom and why."""
     from distilrec.display import print_history

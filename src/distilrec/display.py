@@ -198,6 +198,14 @@ def print_result(summaries: list[dict[str, Any]]) -> None:
         console.print(summary["standing"], style="dim", highlight=False)
 
 
+def print_finding(name: str, is_well: bool, sentence: str, fix: str) -> None:
+    word, style = ("well", "green") if is_well else ("wrong", "bold red")
+    line = Text.assemble((f"{word:<6}", style), f"{name}: {sentence}")
+    console.print(line, soft_wrap=True)
+    if fix:
+        console.print(Text(f"      fix: {fix}"), soft_wrap=True)
+
+
 def print_history(entries: "list[Entry]") -> None:
     """Newest first."""
     for entry in reversed(entries):

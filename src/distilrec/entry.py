@@ -33,6 +33,7 @@ from distilrec.steps.adapters import Adapters
 
 if TYPE_CHECKING:
     from distilrec.io.promotions import Entry
+    from distilrec.steps.doctor import Finding
     from distilrec.steps.recommend import Answer
 
 RESULTS = ("section.html", "report.html", "summary.md", "summary.json")
@@ -226,6 +227,19 @@ def planned(scene: str, overrides: str, as_of: str) -> dict[str, Any]:
     from distilrec.steps.plan import plan as run
 
     return asdict(run(load_scene(scene, overrides), as_of, _store()))
+
+
+def doctor() -> "Iterator[Finding]":
+    from distilrec.steps.doctor import doctor as run
+
+    return run(_store, _registry)
+
+
+def publish(run: str, location: str) -> dict[str, str]:
+    """Of a finished run's folder. Returns the sha256 of each file by name."""
+    from distilrec.steps.publish import publish as act
+
+    return act(Path(run), location, Progress(_run_folder(), "publish"))
 
 
 def history(scene: str) -> "list[Entry]":

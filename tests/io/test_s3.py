@@ -1,6 +1,7 @@
 """The store in a bucket: a real SeaweedFS, and before it a proxy that misbehaves on demand."""
 
 import hashlib
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilrec.core.config import Columns, FileData
-from distilrec.core.errors import DataError, StoreError
+from distilrec.core.errors import DataError, RunError, StoreError
 from distilrec.io import s3
+from distilrec.io.progress import Progress
 from distilrec.io.s3 import PART, S3Store
 from distilrec.io.scenes import load_scene
 from distilrec.io.sources import fingerprint, read_source
+from distilrec.steps.publish import publish
 from tests.s3server import KEY, SECRET, Faults, s3_environment, s3_server
 
 BUCKET = "scenes"
@@ -173,6 +176,26 @@ def test_tables_are_read_where_they_lie(store, name):
     assert fingerprint(data) != before
     with pytest.raises(DataError, match="does not exist"):
         read_source(data.model_copy(update={"path": location + ".gz"}))
+
+
+def test_a_run_is_published_whole_and_only_once(store, tmp_path, faults):
+    run = tmp_path / "run"
+    (run / "shop" / "kfp").mkdir(parents=True)
+    files = {"run.json": b"{}", "summary.json": b"{}", "shop/kfp/weights": os.urandom(PART + 5)}
+    for name, data in files.items():
+        (run / name).write_bytes(data)
+    (run / ".lock").touch()
+    progress = Progress(None, "publish")
+    hashes = publish(run, store.location, progress)
+    assert hashes == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    assert json.loads(store.get("manifest.json")) == {"files": hashes}
+    assert store.keys("") == sorted([*files, "manifest.json"])
+    assert store.get("shop/kfp/weights") == files["shop/kfp/weights"]
+    faults.seen.clear()
+    assert publish(run, store.location, progress) == hashes
+    assert sum(one.startswith(("PUT", "POST")) for one in faults.seen) == 1, "the manifest alone"
+    with pytest.raises(RunError, match="not the folder of a finished run"):
+        publish(tmp_path, store.location, progress)
 
 
 def test_a_scene_is_read_where_it_lies(store):

@@ -41,6 +41,7 @@ CATALOGUE: dict[str, Kind] = {
     ),
     "DR-RUN-003": Kind("a path that Kubeflow's local runner would change", "use a path without `python3` in it"),
     "DR-RUN-004": Kind("a folder that cannot be made or written", "check the path and its permissions"),
+    "DR-RUN-005": Kind("a folder that is no finished run", "name the folder that `distilrec run` printed"),
     "DR-RUN-002": Kind("another process works in the same run folder", "wait for it, or choose another --out"),
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
     "DR-REG-001": Kind(
@@ -71,6 +72,13 @@ CATALOGUE: dict[str, Kind] = {
     ),
     "DR-REG-004": Kind(
         "a scene that has had one champion only", "approve another version: `distilrec models SCENE` lists them"
+    ),
+    "DR-REG-005": Kind(
+        "an MLflow server that refuses or does not answer",
+        "check MLFLOW_TRACKING_URI, its credentials and the server's --allowed-hosts",
+    ),
+    "DR-REG-006": Kind(
+        "a registered model of this name that takes other inputs", "give the scene another name, or delete that model"
     ),
     "DR-TRAIN-001": Kind(
         "a loss that is no longer a number", "lower the learning rate of that step, which trains it from the beginning"

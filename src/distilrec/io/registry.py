@@ -1,13 +1,15 @@
 """MLflow: runs and metrics, and the registered models. A reader of what the steps wrote; it decides nothing."""
 
+import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from importlib.metadata import version as installed
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from distilrec.core.errors import ArtifactError
 from distilrec.io.promotions import Entry, PromotionLog
@@ -15,6 +17,27 @@ from distilrec.io.store import Store
 
 MAX_PARAM_LENGTH = 6000
 SERVING_PACKAGES = ("mlflow", "onnxruntime", "numpy", "pandas", "pyarrow")
+
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def _answered(
+    call: "Callable[Concatenate[Registry, Given], Result]",
+) -> "Callable[Concatenate[Registry, Given], Result]":
+    """What the server refuses, or does not answer, becomes one sentence."""
+
+    @wraps(call)
+    def asked(self: "Registry", *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        mlflow = self._mlflow()
+        try:
+            return call(self, *args, **kwargs)
+        except mlflow.exceptions.MlflowException as error:
+            words = " ".join(str(error).split()).replace(self.tracking_uri.rstrip("/"), self.where)
+            raise ArtifactError("DR-REG-005", f"MLflow at {self.where}: {words[:300]}") from None
+
+    return asked  # type: ignore[return-value]  # mypy asks for the name of a positional argument
 
 
 @dataclass(frozen=True)
@@ -74,6 +97,7 @@ class Registry:
         entry = self.log(scene).latest()
         return entry if entry and entry.champion else None
 
+    @_answered
     def ranker_folder(self, entry: Entry) -> Path:
         """The ranker of the version in charge, fetched.
 
@@ -82,28 +106,38 @@ class Registry:
         """
         name = model_name(entry.scene)
         if self.tags_of(entry.scene, entry.champion).get("content") != entry.champion_content:
-            words = f"version {entry.champion} of {name} in {self._where()} is not the champion of the promotion log"
+            words = f"version {entry.champion} of {name} in {self.where} is not the champion of the promotion log"
             raise ArtifactError("DR-REG-001", words)
         uri = f"models:/{name}/{entry.champion}"
         return Path(self._mlflow().artifacts.download_artifacts(artifact_uri=uri)) / "artifacts" / "ranker"
 
+    @_answered
     def tags_of(self, scene: str, version: str) -> dict[str, str]:
         """Raises ArtifactError if the registry does not have this version."""
         mlflow, name = self._mlflow(), model_name(scene)
         try:
             return dict(mlflow.MlflowClient().get_model_version(name, version).tags)
-        except mlflow.exceptions.MlflowException:
-            raise ArtifactError("DR-REG-001", f"{name} has no version {version} in {self._where()}") from None
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise ArtifactError("DR-REG-001", f"{name} has no version {version} in {self.where}") from None
 
+    @_answered
     def tag(self, scene: str, version: str, tags: dict[str, str]) -> None:
         client = self._mlflow().MlflowClient()
         for key, value in tags.items():
             client.set_model_version_tag(model_name(scene), version, key, value)
 
-    def _where(self) -> str:
+    @property
+    def where(self) -> str:
         """The tracking server, without what stands before its host: that may be a password."""
         return self.tracking_uri.rsplit("@", 1)[-1]
 
+    @_answered
+    def ping(self) -> None:
+        self._mlflow().MlflowClient().search_experiments(max_results=1)
+
+    @_answered
     def record(self, run: RunRecord) -> str:
         """One parent run and a child per step; found again by its content. Returns the run id."""
         client = self._mlflow().MlflowClient()
@@ -124,14 +158,20 @@ class Registry:
         client.set_terminated(parent)
         return str(parent)
 
+    @_answered
     def register(
         self, scene: str, run_id: str, artifacts: Mapping[str, Path], ranker: RankerFacts, tags: dict[str, str]
     ) -> str:
         """A new version of `ranker-<scene>`: models from code, so no pickle is written or read. The code that it needs
-        travels with it."""
+        travels with it.
+
+        Raises:
+            ArtifactError: the name holds models with another kind of ids.
+        """
         import pandas as pd
 
         mlflow = self._mlflow()
+        self._require_same_ids(scene, _signature(mlflow, ranker))
         packages = (*SERVING_PACKAGES, *(("faiss-cpu",) * ranker.has_index))
         with as_file(files("distilrec") / "serving") as code, mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
@@ -148,6 +188,21 @@ class Registry:
         self.tag(scene, version, tags)
         return version
 
+    def _require_same_ids(self, scene: str, signature: Any) -> None:
+        """Whoever loads the champion by name sends what the last one took."""
+        mlflow, name = self._mlflow(), model_name(scene)
+        versions = mlflow.MlflowClient().search_model_versions(
+            f"name = '{name}'", max_results=1, order_by=["version_number DESC"]
+        )
+        if not versions:
+            return
+        there = mlflow.models.get_model_info(f"models:/{name}/{versions[0].version}").signature
+        if there is None or there.inputs != signature.inputs:
+            takes = there.inputs if there else "no signature"
+            words = f"{name} in {self.where} takes {takes}, this scene's ranker {signature.inputs}"
+            raise ArtifactError("DR-REG-006", words)
+
+    @_answered
     def project(self, scene: str) -> None:
         """Set the aliases to what the log says, again if it grew meanwhile."""
         client, log, name = self._mlflow().MlflowClient(), self.log(scene), model_name(scene)
@@ -184,6 +239,7 @@ class Registry:
     def _mlflow(self) -> Any:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         import mlflow
         import mlflow.pyfunc
         import mlflow.types.schema

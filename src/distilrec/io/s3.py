@@ -83,7 +83,8 @@ class S3Store:
         return _got(self._client, f"{self.location}/{key}")
 
     def keys(self, prefix: str) -> list[str]:
-        found, folder = [], self._name(prefix).rstrip("/") + "/"
+        found, name = [], self._name(prefix).rstrip("/")
+        folder = f"{name}/" if name else ""
         with self._translated(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder):
                 found += [entry["Key"] for entry in page.get("Contents", [])]
