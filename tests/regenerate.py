@@ -82,6 +82,10 @@ def adarec_page() -> str:
     return _page("adarec.md", {"figures": _figures("adarec"), "entropy": entropy, "estimators": estimators})
 
 
+def serving_page() -> str:
+    return _page("serving.md", {"figures": _figures("latency")})
+
+
 def _measurements(benchmark: str) -> dict[str, Any]:
     path = ROOT / "benchmarks" / benchmark / "measurements.json"
     return json.loads(path.read_text(encoding="utf-8"))
@@ -151,6 +155,7 @@ def main() -> None:
     (ROOT / "docs" / "settings.md").write_text(settings_page(), encoding="utf-8")
     (ROOT / "docs" / "performance.md").write_text(performance_page(), encoding="utf-8")
     (ROOT / "docs" / "adarec.md").write_text(adarec_page(), encoding="utf-8")
+    (ROOT / "docs" / "serving.md").write_text(serving_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from tests.regenerate import (
     golden_files,
     normalised,
     performance_page,
+    serving_page,
     settings_page,
 )
 
@@ -18,6 +19,7 @@ PAGES = {
     "settings.md": settings_page,
     "performance.md": performance_page,
     "adarec.md": adarec_page,
+    "serving.md": serving_page,
 }
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

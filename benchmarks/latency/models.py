@@ -26,7 +26,7 @@ scene: latency
 data: {source: synthetic}
 max_length: 200
 teach: {num_blocks: 8, width: 128}
-benchmark: {repeats: 1000, seconds: 120}
+benchmark: {repeats: 1000, seconds: 40}
 """
 
 
