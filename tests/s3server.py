@@ -3,10 +3,10 @@
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -54,7 +54,14 @@ def s3_server(folder: Path) -> Iterator[str]:
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     names = ("s3", "filer", "master", "volume")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    command = [shutil.which("weed"), "-logtostderr", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command = [
+        Path(sys.executable).parent / "weed",
+        "-logtostderr",
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+    ]
     command += ["-master.volumeSizeLimitMB=64", "-volume.max=20", f"-s3.config={folder / 's3.json'}"]
     command += ["-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false"]
     command += ["-admin.ui=false", *(f"-{name}.port={port}" for name, port in ports.items())]

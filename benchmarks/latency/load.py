@@ -55,7 +55,7 @@ def load(results: Results) -> None:
         )
         prefix = f"load.{clients}_clients"
         results.put(
-            f"{prefix}.errors", len(one.errors), "requests", f"{one.errors[:3]}; {note}" if one.errors else note
+            f"{prefix}.errors", float(len(one.errors)), "requests", f"{one.errors[:3]}; {note}" if one.errors else note
         )
         results.put(f"{prefix}.p99_ms", float(np.percentile(one.milliseconds, 99)), "ms", note)
         results.put(f"{prefix}.requests_per_second", len(one.milliseconds) / SECONDS, "1/s", note)
