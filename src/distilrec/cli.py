@@ -152,8 +152,10 @@ def publish(
 ) -> None:
     """Copy a finished run to a bucket, its manifest last."""
     from distilrec import entry
+    from distilrec.display import counted
 
-    files = entry.publish(str(run), location)
+    with counted("publishing") as tell:
+        files = entry.publish(str(run), location, tell)
     print(f"{len(files)} files in {location}; manifest.json lists them")
 
 

@@ -235,11 +235,11 @@ def doctor() -> "Iterator[Finding]":
     return run(_store, _registry)
 
 
-def publish(run: str, location: str) -> dict[str, str]:
+def publish(run: str, location: str, tell: Callable[[int, int], None]) -> dict[str, str]:
     """Of a finished run's folder. Returns the sha256 of each file by name."""
     from distilrec.steps.publish import publish as act
 
-    return act(Path(run), location, Progress(_run_folder(), "publish"))
+    return act(Path(run), location, tell)
 
 
 def history(scene: str) -> "list[Entry]":

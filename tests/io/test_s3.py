@@ -13,7 +13,6 @@ import pytest
 from distilrec.core.config import Columns, FileData
 from distilrec.core.errors import DataError, RunError, StoreError
 from distilrec.io import s3
-from distilrec.io.progress import Progress
 from distilrec.io.s3 import PART, S3Store
 from distilrec.io.scenes import load_scene
 from distilrec.io.sources import fingerprint, read_source
@@ -185,17 +184,18 @@ def test_a_run_is_published_whole_and_only_once(store, tmp_path, faults):
     for name, data in files.items():
         (run / name).write_bytes(data)
     (run / ".lock").touch()
-    progress = Progress(None, "publish")
-    hashes = publish(run, store.location, progress)
+    told = []
+    hashes = publish(run, store.location, lambda *both: told.append(both))
     assert hashes == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    assert told == [(1, 3), (2, 3), (3, 3)]
     assert json.loads(store.get("manifest.json")) == {"files": hashes}
     assert store.keys("") == sorted([*files, "manifest.json"])
     assert store.get("shop/kfp/weights") == files["shop/kfp/weights"]
     faults.seen.clear()
-    assert publish(run, store.location, progress) == hashes
+    assert publish(run, store.location, lambda *both: told.append(both)) == hashes
     assert sum(one.startswith(("PUT", "POST")) for one in faults.seen) == 1, "the manifest alone"
     with pytest.raises(RunError, match="not the folder of a finished run"):
-        publish(tmp_path, store.location, progress)
+        publish(tmp_path, store.location, lambda *both: None)
 
 
 def test_a_scene_is_read_where_it_lies(store):

@@ -1,17 +1,19 @@
 """publish: a finished run, copied to a bucket as a whole."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from distilrec.core.errors import RunError
-from distilrec.io.progress import Progress
 from distilrec.io.s3 import S3Store, describe
 from distilrec.io.store import MANIFEST, sha256_of
 
 
-def publish(run: Path, location: str, progress: Progress) -> dict[str, str]:
+def publish(run: Path, location: str, tell: Callable[[int, int], None]) -> dict[str, str]:
     """Every file of the run, and last `manifest.json` with the sha256 of each: who finds it finds all of them. What is
     there already with the same bytes is not sent again. Returns the files' hashes by name.
+
+    `tell` hears how many files of how many are there.
 
     Raises:
         RunError: the folder is no finished run.
@@ -27,7 +29,7 @@ def publish(run: Path, location: str, progress: Progress) -> dict[str, str]:
         hashes[name] = sha256_of(path)
         if _tag(f"{store.location}/{name}") != hashes[name]:
             store.put_file(name, path, hashes[name])
-        progress.tick("publishing", batch=number, num_batches=len(files))
+        tell(number, len(files))
     store.put(MANIFEST, json.dumps({"files": hashes}, indent=1).encode())
     return hashes
 
