@@ -9,10 +9,13 @@ import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from distilrec.core.config import Columns, FileData
 from distilrec.core.errors import DataError, RunError, StoreError
+from distilrec.core.snapshot import Snapshot
 from distilrec.io import s3
+from distilrec.io.checkpoints import Checkpoints
 from distilrec.io.s3 import PART, S3Store
 from distilrec.io.scenes import load_scene
 from distilrec.io.sources import fingerprint, read_source
@@ -151,6 +154,16 @@ def test_what_was_altered_is_refused(store):
     store._client.put_object(Bucket=BUCKET, Key=f"{store.prefix}/a", Body=b"1235", **tampered)
     with pytest.raises(StoreError, match="sha256 differs"):
         store.get("a")
+
+
+def test_a_checkpoint_that_was_altered_is_passed_over(store):
+    checkpoints = Checkpoints(store, "shop", "teach", "abc")
+    for epoch in (1, 2):
+        checkpoints.save(epoch, Snapshot({"w": torch.ones(2)}, {"epoch": epoch}), [{"epoch": epoch}])
+    key = f"{store.prefix}/{checkpoints.prefix}/000002.safetensors"
+    kept = store._client.head_object(Bucket=BUCKET, Key=key)["Metadata"]
+    store._client.put_object(Bucket=BUCKET, Key=key, Body=b"half", Metadata=kept)
+    assert checkpoints.latest()[0].values == {"epoch": 1}
 
 
 def _write_table(store, name, rows):

@@ -136,6 +136,10 @@ class StoreError(InputError):
     """A bucket that cannot be used."""
 
 
+class AlteredError(StoreError):
+    """An object that is not what was written."""
+
+
 class ArtifactError(InputError):
     """A folder that a step should read is not what a step wrote."""
 

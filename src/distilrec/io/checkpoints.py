@@ -7,6 +7,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from distilrec.core.errors import AlteredError
 from distilrec.core.snapshot import Snapshot
 from distilrec.io.saved import prefix_of, saved_epochs
 from distilrec.io.store import Store
@@ -38,12 +39,12 @@ class Checkpoints:
     def latest(self) -> tuple[Snapshot, list[dict[str, Any]]] | None:
         """The newest snapshot that is whole, with the history up to it."""
         for epoch in reversed(self._epochs()):
-            described = json.loads(self.store.get(f"{self.prefix}/{epoch:06d}.json"))
             try:
+                described = json.loads(self.store.get(f"{self.prefix}/{epoch:06d}.json"))
                 tensors = self.store.get(f"{self.prefix}/{epoch:06d}.safetensors")
                 if hashlib.sha256(tensors).hexdigest() == described["sha256"]:
                     return Snapshot(load(tensors), described["values"]), described["history"]
-            except (KeyError, SafetensorError):
+            except (KeyError, SafetensorError, AlteredError):
                 continue
         return None
 

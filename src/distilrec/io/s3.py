@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from distilrec.core.errors import StoreError
+from distilrec.core.errors import AlteredError, StoreError
 
 SCHEME = "s3://"
 ATTEMPTS = 8
@@ -197,7 +197,8 @@ def get(location: str) -> bytes:
     """The object's bytes.
 
     Raises:
-        StoreError: it cannot be read, or is not what was written.
+        StoreError: it cannot be read.
+        AlteredError: it is not what was written.
         KeyError: there is none.
     """
     return _got(_client(location), location)
@@ -213,7 +214,7 @@ def _got(client: Any, location: str) -> bytes:
         data: bytes = answer["Body"].read()
     expected = answer["Metadata"].get(SHA256)
     if expected and hashlib.sha256(data).hexdigest() != expected:
-        raise StoreError("DR-STORE-008", f"{location} is not what was written: its sha256 differs")
+        raise AlteredError("DR-STORE-008", f"{location} is not what was written: its sha256 differs")
     return data
 
 
