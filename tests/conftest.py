@@ -1,6 +1,8 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from distilrec.core.objective import Objective
 from distilrec.core.sasrec import SASRec
 from distilrec.core.sequence_model import SequenceModel, initialise
 from distilrec.core.synthetic import markov_chain
+from distilrec.steps.retrain import write_rankers
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -64,6 +67,14 @@ def space(num_cells: int = 2, **knobs) -> CellSpace:
 def student(choice: list[int], dropout: float = 0.0, seed: int = 0, num_cells: int = 2) -> Student:
     genotype = space(num_cells).derive({OPERATION: tuple(choice)})
     return far_from_linear(Student(NUM_ITEMS, Dropout(dropout), genotype), seed)
+
+
+def write_student_rankers(folder: Path) -> None:
+    """`student_onnx` and `student_int8`, of a catalogue whose ids are numbers."""
+    numbers = list(range(NUM_ITEMS))
+    table = {"item": numbers, "title": [str(number) for number in numbers], "num_events": numbers}
+    pq.write_table(pa.table(table), folder / "items.parquet")
+    write_rankers(folder, "student", student([0, 4, 6, 7, 8, 9]), folder, "shop", exclude_seen=True)
 
 
 def nextitnet(seed: int = 0) -> NextItNet:

@@ -63,7 +63,7 @@ def run(
     from distilrec.runner import join, last_words, locked, open_run, run_scene
 
     configs = [load_scene(scene, _text(overrides)) for scene in scenes]
-    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    _store_in(runs)
     plans = {
         config.scene: planned(scene, _text(overrides), as_of) for config, scene in zip(configs, scenes, strict=True)
     }
@@ -104,7 +104,7 @@ def plan(scenes: Scenes, overrides: Set = None, as_of: AsOf = "", runs: Runs = P
     from distilrec.display import print_plan
     from distilrec.entry import planned
 
-    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    _store_in(runs)
     print_plan([planned(scene, _text(overrides), as_of) for scene in scenes])
 
 
@@ -126,7 +126,7 @@ def recommend(
     from distilrec.display import print_answer
     from distilrec.entry import recommend as ask
 
-    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    _store_in(runs)
     answer = ask(scene, history or [], k, exclude_seen, exclude or [], allow or [])
     print_answer(answer.scene, answer.version, answer.recommendation, answer.titles)
 
@@ -137,7 +137,7 @@ def doctor(runs: Runs = Path("runs")) -> None:
     from distilrec.display import print_finding
     from distilrec.entry import doctor as look
 
-    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    _store_in(runs)
     is_well = True
     for finding in look():
         print_finding(finding.name, finding.is_well, finding.sentence, finding.fix)
@@ -165,7 +165,7 @@ def models(scene: SceneOrName, runs: Runs = Path("runs")) -> None:
     from distilrec.display import print_history
     from distilrec.entry import history
 
-    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    _store_in(runs)
     print_history(history(scene))
 
 
@@ -179,7 +179,7 @@ def rollback(
     from distilrec.display import print_history
     from distilrec.entry import rollback as back
 
-    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    _store_in(runs)
     print_history([back(scene, because)])
 
 
@@ -194,7 +194,7 @@ def approve(
     from distilrec.display import print_history
     from distilrec.entry import approve as allow
 
-    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    _store_in(runs)
     print_history([allow(scene, version, because)])
 
 
@@ -304,6 +304,11 @@ def promote(
 
     paths = (dataset, teacher, search, genotype, student, quality, latency, outcome)
     entry.promote(scene, _text(overrides), require_promotion, *paths)
+
+
+def _store_in(runs: Path) -> None:
+    """Unless the environment names another."""
+    os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
 
 
 def _say(code: str, sentence: str, fix: str) -> None:

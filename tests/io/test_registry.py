@@ -11,8 +11,6 @@ import urllib.request
 from pathlib import Path
 
 import boto3
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from distilrec.core.errors import ArtifactError
@@ -21,8 +19,7 @@ from distilrec.io.rankers import open_ranker
 from distilrec.io.registry import RankerFacts, Registry, RunRecord, StepRecord
 from distilrec.io.s3 import S3Store
 from distilrec.steps.govern import approve, rollback
-from distilrec.steps.retrain import write_rankers
-from tests.conftest import NUM_ITEMS, student
+from tests.conftest import write_student_rankers
 from tests.s3server import s3_environment, s3_server
 
 SCENE = "shop"
@@ -89,10 +86,7 @@ def registry(server, monkeypatch):
 @pytest.fixture(scope="module")
 def ranker(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranker")
-    numbers = list(range(NUM_ITEMS))
-    table = {"item": numbers, "title": [str(number) for number in numbers], "num_events": numbers}
-    pq.write_table(pa.table(table), folder / "items.parquet")
-    write_rankers(folder, "student", student([0, 4, 6, 7, 8, 9]), folder, SCENE, exclude_seen=True)
+    write_student_rankers(folder)
     return shutil.copytree(folder / "student_onnx", folder / "ranker")
 
 

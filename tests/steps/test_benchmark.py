@@ -1,24 +1,19 @@
 """Parts of the benchmark step; the step itself runs in tests/test_pipeline.py."""
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from distilrec.core.latency import Limits, Percentiles
 from distilrec.serving.distilrec_ranker import Ranker
 from distilrec.steps.footprint import file_bytes, joules_per_1000, resident_mb
-from distilrec.steps.retrain import write_rankers
 from distilrec.steps.timing import FEWEST_ROUNDS, PARTS, Pace, interleaved, requests
-from tests.conftest import LENGTH, NUM_ITEMS, student
+from tests.conftest import LENGTH, write_student_rankers
 
 
 @pytest.fixture(scope="module")
 def rankers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rankers")
-    numbers = list(range(NUM_ITEMS))
-    table = {"item": numbers, "title": [str(number) for number in numbers], "num_events": numbers}
-    pq.write_table(pa.table(table), folder / "items.parquet")
-    write_rankers(folder, "student", student([0, 4, 6, 7, 8, 9]), folder, "shop", exclude_seen=True)
+    write_student_rankers(folder)
     return folder
 
 

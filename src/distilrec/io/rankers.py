@@ -33,8 +33,9 @@ def write_indexed(source: Path, target: Path, vectors_VD: NDArray[np.float32], e
     graph.hnsw.efConstruction = BUILDING_EFFORT
     graph.add(equally_long(vectors_VD))
     faiss.write_index(graph, str(target / "index.faiss"))
-    settings = {name: verified(source)[name] for name in ("scene", "exclude_seen")}
-    write_settings(target, {**settings, "index_effort": effort})
+    settings = verified(source)
+    kept = {name: settings[name] for name in ("scene", "exclude_seen")}
+    write_settings(target, {**kept, "index_effort": effort})
 
 
 def equally_long(vectors_VD: NDArray[np.float32]) -> NDArray[np.float32]:

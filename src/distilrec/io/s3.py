@@ -82,6 +82,10 @@ class S3Store:
     def get(self, key: str) -> bytes:
         return _got(self._client, f"{self.location}/{key}")
 
+    def describe(self, key: str) -> "Described":
+        """Raises KeyError if there is no such object."""
+        return _described(self._client, f"{self.location}/{key}")
+
     def keys(self, prefix: str) -> list[str]:
         found, name = [], self._name(prefix).rstrip("/")
         folder = f"{name}/" if name else ""
@@ -181,8 +185,11 @@ class Described:
 
 def describe(location: str) -> Described:
     """Raises StoreError, or KeyError if there is none."""
+    return _described(_client(location), location)
+
+
+def _described(client: Any, location: str) -> Described:
     bucket, key = split(location)
-    client = _client(location)
     with translated(location):
         try:
             answer = client.head_object(Bucket=bucket, Key=key)
@@ -239,7 +246,7 @@ def _client(location: str) -> Any:
 @contextmanager
 def translated(location: str) -> Iterator[None]:
     """What boto3 raises becomes one sentence with a fix."""
-    from boto3.exceptions import Boto3Error, S3UploadFailedError
+    from boto3.exceptions import Boto3Error
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
@@ -261,7 +268,7 @@ def translated(location: str) -> Iterator[None]:
         raise StoreError("DR-STORE-001", f"{location}: there are no credentials in the environment") from None
     except (EndpointConnectionError, ConnectTimeoutError, ReadTimeoutError) as error:
         raise StoreError("DR-STORE-005", f"{location}: {_first(str(error))}") from None
-    except (BotoCoreError, Boto3Error, S3UploadFailedError) as error:
+    except (BotoCoreError, Boto3Error) as error:
         raise StoreError("DR-STORE-010", f"{location}: {_first(str(error))}") from None
 
 

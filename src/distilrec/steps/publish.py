@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distilrec.core.errors import RunError
-from distilrec.io.s3 import S3Store, describe
+from distilrec.io.s3 import S3Store
 from distilrec.io.store import MANIFEST, sha256_of
 
 
@@ -27,15 +27,15 @@ def publish(run: Path, location: str, tell: Callable[[int, int], None]) -> dict[
     for number, path in enumerate(files, start=1):
         name = path.relative_to(run).as_posix()
         hashes[name] = sha256_of(path)
-        if _tag(f"{store.location}/{name}") != hashes[name]:
+        if _tag(store, name) != hashes[name]:
             store.put_file(name, path, hashes[name])
         tell(number, len(files))
     store.put(MANIFEST, json.dumps({"files": hashes}, indent=1).encode())
     return hashes
 
 
-def _tag(location: str) -> str:
+def _tag(store: S3Store, name: str) -> str:
     try:
-        return describe(location).tag
+        return store.describe(name).tag
     except KeyError:
         return ""
