@@ -1,10 +1,13 @@
 """The AdaRec search space: a supernet over cells, and the student derived from it.
 
-    node_n  = sum over m < n of operation_{m,n}(relu(node_m))
+    node_n  = sum over m < n of operation_{m,n}(relu(node_m)), but operation_{0,n}(x) of the cell's input itself
     cell(x) = x + relu(norm(sum over n of softmax(a)_n * node_n))
 
 The architecture is shared by all cells or each depth has its own; operation weights are never shared (AdaRec code;
 adarec.md section 2). With a searched depth the state after the drawn cell feeds the output (AdaBERT).
+
+The release also rectifies the cell's input, and so loses the sign of every embedding: the same architecture ranks
+clearly better without (docs/adarec.md). Its operation table, "as-released", keeps that.
 
 Shapes: B sequences, L positions, D width, E edges, R rows of logits, O operations, K depths.
 """
@@ -83,13 +86,17 @@ class CellSpace:
 
 
 class Cell(nn.Module):
-    """What the supernet's and the student's cells share: the combination of the nodes."""
+    """What the supernet's and the student's cells share: the input node and the combination of the others."""
 
-    def __init__(self, width: int, num_nodes: int) -> None:
+    def __init__(self, width: int, num_nodes: int, table: str) -> None:
         super().__init__()
         self.num_nodes = num_nodes
+        self.is_input_rectified = table == "as-released"
         self.node_logits = nn.Parameter(torch.zeros(num_nodes))
         self.norm = nn.LayerNorm(width)
+
+    def input_node(self, x_BLD: Tensor) -> Tensor:
+        return F.relu(x_BLD) if self.is_input_rectified else x_BLD
 
     def combine(self, x_BLD: Tensor, nodes: dict[int, Tensor]) -> Tensor:
         """`nodes` holds the computed nodes that are not zero; the others keep their share of the softmax."""
@@ -104,7 +111,7 @@ class SuperCell(Cell):
     """Every operation on every edge."""
 
     def __init__(self, width: int, num_nodes: int, table: str) -> None:
-        super().__init__(width, num_nodes)
+        super().__init__(width, num_nodes, table)
         self.edges = nn.ModuleList(
             nn.ModuleList(make(width) for make in TABLES[table].values()) for _ in edges_of(num_nodes)
         )
@@ -112,7 +119,7 @@ class SuperCell(Cell):
     def forward(self, x_BLD: Tensor, choice_E: Sequence[int], mixture_EO: Tensor | None) -> Tensor:
         """With a mixture every operation is evaluated; without, only the chosen one of each edge."""
         nodes: dict[int, Tensor] = {}
-        inputs = {0: F.relu(x_BLD)}
+        inputs = {0: self.input_node(x_BLD)}
         for index, (source, target) in enumerate(edges_of(self.num_nodes)):
             if source not in inputs:
                 inputs[source] = F.relu(nodes[source])
@@ -189,7 +196,7 @@ class StudentCell(Cell):
     """Only the edges of the genotype; module names are those of the supernet, so weights load by name."""
 
     def __init__(self, width: int, num_nodes: int, edges: Edges, table: str) -> None:
-        super().__init__(width, num_nodes)
+        super().__init__(width, num_nodes, table)
         order = edges_of(num_nodes)
         operations = TABLES[table]
         names = list(operations)
@@ -204,7 +211,7 @@ class StudentCell(Cell):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         nodes: dict[int, Tensor] = {}
-        inputs = {0: F.relu(x_BLD)}
+        inputs = {0: self.input_node(x_BLD)}
         for source, target in self.plan:
             if source not in inputs:
                 inputs[source] = F.relu(nodes[source]) if source in nodes else torch.zeros_like(x_BLD)

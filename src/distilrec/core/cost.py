@@ -75,7 +75,7 @@ class CellCosts:
             PARAMS: tuple(float(count_params(op)) for op in built),
             MACS: tuple(float(op.macs_per_position() * space.max_length) for op in built),
         }
-        per_cell = {PARAMS: float(count_params(Cell(space.width, space.num_nodes))), MACS: 0.0}
+        per_cell = {PARAMS: float(count_params(Cell(space.width, space.num_nodes, space.table))), MACS: 0.0}
         rest = {PARAMS: 0.0, MACS: 0.0}
         if measured:
             per_operation[P50_MS] = tuple(measured.operation_ms[name] for name in space.operations)

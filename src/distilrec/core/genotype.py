@@ -11,7 +11,7 @@ from distilrec.core.errors import ArtifactError
 from distilrec.core.operations import OPERATIONS, ZERO, Operation
 from distilrec.core.released_operations import RELEASED_OPERATIONS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TABLES: dict[str, dict[str, Callable[[int], Operation]]] = {"causal": OPERATIONS, "as-released": RELEASED_OPERATIONS}
 

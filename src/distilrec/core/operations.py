@@ -100,7 +100,7 @@ class Pool(Operation):
 
 
 class MaxPool(Pool):
-    """The largest; inputs are not negative, so zeros before the start are neutral."""
+    """The largest, zeros before the start counted: padding is zero too, so that it changes nothing."""
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         first, second, third = window(x_BLD, kernel=3, dilation=1)

@@ -244,7 +244,7 @@ class Registry:
         import mlflow.pyfunc
         import mlflow.types.schema
 
-        mlflow.set_tracking_uri(self.tracking_uri)
+        mlflow.set_tracking_uri(self.tracking_uri)  # also into the environment of this process
         return mlflow
 
 

@@ -6,6 +6,10 @@ from typing import Any
 from distilrec import __version__
 from distilrec.core.config import SceneConfig, content_hash
 
+REVISIONS = {"search": 2}
+"""Raised where the code gives a step another result from the same settings between two versions of the package. The
+search's second: the cell's input is not rectified."""
+
 
 def content_of(step: str, config: SceneConfig, *inputs: Any) -> str:
     """The hash of everything that a training's result depends on: its settings, its inputs' content, the code."""
@@ -13,5 +17,5 @@ def content_of(step: str, config: SceneConfig, *inputs: Any) -> str:
     shared["loss"] = config.loss.model_dump(mode="json")
     settings = getattr(config, step).model_dump(mode="json")
     settings.pop("latency_table", None)  # its content is among the inputs, wherever the file lies
-    versions = [__version__, version("torch")]
+    versions = [__version__, version("torch"), *([REVISIONS[step]] if step in REVISIONS else [])]
     return content_hash(step, settings, shared, config.evaluate.deciding, list(inputs), versions)
