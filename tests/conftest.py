@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,13 @@ NUM_ITEMS, WIDTH, LENGTH = 12, 8, 10
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+    """MLflow writes the server it is told into the environment, where the next test's steps would find it."""
+    with patch.dict(os.environ):
+        yield
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -67,7 +67,9 @@ class Workshop:
 
     @cached_property
     def adapters(self) -> Adapters:
-        return Adapters(LocalStore(self.folder / "store"), Progress(self.folder, "retrain"), SimpleNamespace(), 0.0)
+        """These trainings are not shown in MLflow."""
+        progress, untracked = Progress(self.folder, "retrain"), SimpleNamespace(log_epochs=lambda *_: None)
+        return Adapters(LocalStore(self.folder / "store"), progress, SimpleNamespace(), untracked, 0.0)
 
     @cached_property
     def source(self) -> Any:

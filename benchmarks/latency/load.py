@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.latency.models import NUM_ITEMS, config, write_models
 from benchmarks.results import Results
-from distilrec.io.registry import RankerFacts, Registry, RunRecord, model_name
+from distilrec.io.mlflow_server import MlflowServer
+from distilrec.io.registry import RankerFacts, Registry, model_name
 from distilrec.io.store import LocalStore
 
 CLIENTS = (1, 8, 32)
@@ -63,9 +64,9 @@ def load(results: Results) -> None:
 
 def _registered(root: Path) -> str:
     tracking = f"sqlite:///{root / 'mlflow.db'}"
-    registry = Registry(tracking, root / "mlartifacts", LocalStore(root / "store"))
-    scene = config().scene
-    run = registry.record(RunRecord(scene, "random", {}, {}, {}, []))
+    server, scene = MlflowServer(tracking, root / "mlartifacts"), config().scene
+    registry = Registry(server, LocalStore(root / "store"))
+    run = server.client().create_run(server.experiment(scene)).info.run_id
     facts = RankerFacts((0, 1, 2), exclude_seen=True, default_k=10, has_index=False)
     registry.register(scene, run, {"ranker": root / "student" / "rankers" / config().serve.timed}, facts, {})
     return tracking

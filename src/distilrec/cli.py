@@ -160,6 +160,15 @@ def publish(
 
 
 @app.command()
+def track(run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name in the store.")]) -> None:
+    """Show a run in MLflow, from what its steps kept; what is there already stays as it is."""
+    from distilrec import entry
+
+    for scene, run_id, where in entry.track(run):
+        print(f"{scene}: MLflow run {run_id}, {where}")
+
+
+@app.command()
 def models(scene: SceneOrName, runs: Runs = Path("runs")) -> None:
     """List what was decided about a scene's models, by whom and why."""
     from distilrec.display import print_history

@@ -40,6 +40,7 @@ class RunDisplay:
         self.took: dict[str, float] = {}
         self.newest: dict[str, dict[str, Any]] = {}
         self.resumed: dict[str, int] = {}
+        self.untracked = ""
         self.pace = 1.0
         self.live = (
             Live(console=console, refresh_per_second=4, get_renderable=self._table) if console.is_terminal else None
@@ -71,9 +72,11 @@ class RunDisplay:
                 self.pace = self.took[step] / self.predicted[step]
         elif event == "resumed":
             self.resumed[step] = line["epoch"]
+        elif event == "untracked":
+            self.untracked = line["why"]
         else:
             self.newest[step] = {**self.newest.get(step, {}), **line}
-        if not self.live and event in ("start", "done", "epoch", "resumed"):
+        if not self.live and event in ("start", "done", "epoch", "resumed", "untracked"):
             self._print(step, event)
 
     def _print(self, step: str, event: str) -> None:
@@ -81,6 +84,8 @@ class RunDisplay:
             words = f"done in {clock(self.took[step])}"
         elif event == "resumed":
             words = f"resumed after epoch {self.resumed[step]}"
+        elif event == "untracked":
+            words = f"not shown in MLflow yet: {self.untracked}"
         else:
             words = f"{self._detail(step) or 'started'}; {clock(self.left())} left"
         print(f"{self.scene}: {step}: {words}", flush=True, file=sys.stdout)

@@ -6,6 +6,9 @@ Environment:
     DISTILREC_STORE: folder of checkpoints and promotions, or s3://bucket/folder; default ./runs/store.
     WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: set by torchrun for a training in several processes.
     MLFLOW_TRACKING_URI: default SQLite in ./runs/mlflow.db.
+    MLFLOW_RUN_ID: the MLflow run to log into, of the step or of the whole pipeline; default: one is made.
+    DISTILREC_RUN: the pipeline run's name, the same for all its steps; default KFP_RUN_ID, then one from the scene.
+    KFP_RUN_ID, KFP_UI: Kubeflow's run and the address of its pages, for the link in MLflow.
     DISTILREC_MLFLOW_ARTIFACTS: folder of model artifacts where the tracking server has no place of its own.
 """
 
@@ -19,17 +22,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from distilrec.core.config import SceneConfig, checked_name
-from distilrec.core.errors import DistilrecError, HeldError
+from distilrec.core.config import SceneConfig, checked_name, content_hash
+from distilrec.core.errors import ArtifactError, DistilrecError, HeldError, RunError
 from distilrec.core.latency import LatencyTable
 from distilrec.core.parallel import ALONE, Processes
-from distilrec.io.jsons import write_json
+from distilrec.io.jsons import read_json, write_json
+from distilrec.io.mlflow_server import MlflowServer
 from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
 from distilrec.io.s3 import SCHEME, S3Store
 from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore, Store, copy_whole
+from distilrec.io.tracking import Origin, Tracking
 from distilrec.steps.adapters import Adapters
+from distilrec.steps.tracked import keep
 
 if TYPE_CHECKING:
     from distilrec.io.promotions import Entry
@@ -40,6 +46,7 @@ RESULTS = ("section.html", "report.html", "summary.md", "summary.json")
 """The last one says that the scene is finished."""
 TRAININGS = ("teach", "search", "retrain")
 TERMINATED = 143
+STORE = "runs/store"
 Result = TypeVar("Result")
 _BEGAN = time.monotonic()
 
@@ -47,14 +54,16 @@ _BEGAN = time.monotonic()
 def prepare(scene: str, overrides: str, as_of: str, dataset: str) -> dict[str, Any]:
     from distilrec.steps.prepare import prepare as run
 
-    return _step("prepare", scene, overrides, lambda config, adapters: run(config, as_of, Path(dataset), adapters))
+    return _step(
+        "prepare", scene, overrides, lambda config, adapters: run(config, as_of, Path(dataset), adapters), dataset
+    )
 
 
 def teach(scene: str, overrides: str, dataset: str, teacher: str) -> dict[str, Any]:
     from distilrec.steps.teach import teach as run
 
     return _step(
-        "teach", scene, overrides, lambda config, adapters: run(config, Path(dataset), Path(teacher), adapters)
+        "teach", scene, overrides, lambda config, adapters: run(config, Path(dataset), Path(teacher), adapters), teacher
     )
 
 
@@ -62,7 +71,7 @@ def search(scene: str, overrides: str, dataset: str, teacher: str, search: str) 
     from distilrec.steps.search import search as run
 
     paths = (Path(dataset), Path(teacher), Path(search))
-    return _step("search", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
+    return _step("search", scene, overrides, lambda config, adapters: run(config, *paths, adapters), search)
 
 
 def profile(scene: str, overrides: str, dataset: str, latency_table: str) -> LatencyTable:
@@ -76,7 +85,11 @@ def derive(scene: str, overrides: str, search: str, genotype: str) -> dict[str, 
     from distilrec.steps.derive import derive as run
 
     return _step(
-        "derive", scene, overrides, lambda config, adapters: run(config, Path(search), Path(genotype), adapters)
+        "derive",
+        scene,
+        overrides,
+        lambda config, adapters: run(config, Path(search), Path(genotype), adapters),
+        genotype,
     )
 
 
@@ -84,21 +97,21 @@ def retrain(scene: str, overrides: str, dataset: str, teacher: str, genotype: st
     from distilrec.steps.retrain import retrain as run
 
     paths = (Path(dataset), Path(teacher), Path(genotype), Path(student))
-    return _step("retrain", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
+    return _step("retrain", scene, overrides, lambda config, adapters: run(config, *paths, adapters), student)
 
 
 def evaluate(scene: str, overrides: str, dataset: str, student: str, quality: str) -> dict[str, Any]:
     from distilrec.steps.evaluate import evaluate as run
 
     paths = (Path(dataset), Path(student), Path(quality))
-    return _step("evaluate", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
+    return _step("evaluate", scene, overrides, lambda config, adapters: run(config, *paths, adapters), quality)
 
 
 def benchmark(scene: str, overrides: str, teacher: str, student: str, latency: str) -> dict[str, Any]:
     from distilrec.steps.benchmark import benchmark as run
 
     paths = (Path(teacher), Path(student), Path(latency))
-    return _step("benchmark", scene, overrides, lambda config, adapters: run(config, *paths, adapters))
+    return _step("benchmark", scene, overrides, lambda config, adapters: run(config, *paths, adapters), latency)
 
 
 def promote(
@@ -144,20 +157,49 @@ def promote(
     return _step("promote", scene, overrides, act)
 
 
-def _step(name: str, scene: str, overrides: str, action: Callable[[SceneConfig, Adapters], Result]) -> Result:
-    """Run one step; what is refused becomes one sentence, `error.json` and an exit code."""
+def _step(
+    name: str, scene: str, overrides: str, action: Callable[[SceneConfig, Adapters], Result], out: str = ""
+) -> Result:
+    """Run one step; what is refused becomes one sentence, `error.json` and an exit code. `out`: its folder, if it is a
+    step of the pipeline that keeps a record of itself."""
     folder = _run_folder()
     with _reported(folder, name), _terminable():
         config = load_scene(scene, overrides)
         processes = _joined(name)
         progress = Progress(folder, name, is_silent=processes.rank > 0)
         registry = _registry()
+        tracking = Tracking(registry.server, registry.store, _origin(config))
         _fix_threads(name, config.threads)
-        adapters = Adapters(registry.store, progress, registry, _BEGAN, processes)
+        adapters = Adapters(registry.store, progress, registry, tracking, _BEGAN, processes)
         progress.say("start")
         result = action(config, adapters)
+        if out and processes.rank == 0:
+            keep(config, Path(out), tracking)
+            _log_kept(name, config.scene, adapters)
         progress.say("done", seconds=adapters.stamp(name, "")["seconds"])
         return result
+
+
+def _log_kept(step: str, scene: str, adapters: Adapters) -> None:
+    """After a training, whose time this is no share of. A server that is away costs nothing but the picture: `promote`
+    draws it, or `distilrec track`."""
+    if step in TRAININGS:
+        try:
+            adapters.tracking.log(scene)
+        except ArtifactError as error:
+            adapters.progress.say("untracked", why=str(error))
+
+
+def _origin(config: SceneConfig) -> Origin:
+    environment = os.environ
+    kfp = environment.get("KFP_RUN_ID", "")
+    named = (
+        environment.get("DISTILREC_RUN") or kfp or f"{config.scene}-{content_hash(config.model_dump(mode='json'))[:8]}"
+    )
+    tags = {"kfp.run_id": kfp} if kfp else {}
+    if kfp and "KFP_UI" in environment:
+        tags["kfp.run_url"] = f"{environment['KFP_UI'].rstrip('/')}/#/runs/details/{kfp}"
+    return Origin(named, tags, environment.get("MLFLOW_RUN_ID", ""))
 
 
 def _registry() -> Registry:
@@ -166,11 +208,11 @@ def _registry() -> Registry:
     tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{beside / 'mlflow.db'}")
     artifacts = os.environ.get("DISTILREC_MLFLOW_ARTIFACTS")
     local = Path(artifacts) if artifacts else beside / "mlartifacts"
-    return Registry(tracking, local if tracking.startswith("sqlite:") else None, store)
+    return Registry(MlflowServer(tracking, local if tracking.startswith("sqlite:") else None), store)
 
 
 def _store() -> Store:
-    location = os.environ.get("DISTILREC_STORE", "runs/store")
+    location = os.environ.get("DISTILREC_STORE", STORE)
     return S3Store(location) if location.startswith(SCHEME) else LocalStore(Path(location).resolve())
 
 
@@ -233,6 +275,25 @@ def doctor() -> "Iterator[Finding]":
     from distilrec.steps.doctor import doctor as run
 
     return run(_store, _registry)
+
+
+def track(run: str) -> list[tuple[str, str, str]]:
+    """Log what is kept of a run, whatever was logged of it before: `run` is its folder, or its name in the store.
+    Returns scene, MLflow run id and page or place of each."""
+    folder = Path(run)
+    described = folder / "run.json"
+    if described.is_file():
+        run = str(read_json(described)["run"])
+        os.environ.setdefault("DISTILREC_STORE", str(folder.resolve().parent / "store"))
+    registry = _registry()
+    tracking = Tracking(registry.server, registry.store, Origin(run))
+    scenes = sorted({record.scene for record in tracking.kept()})
+    if not scenes:
+        raise RunError(
+            "DR-RUN-006", f"{run} is no run that kept anything in {os.environ.get('DISTILREC_STORE', STORE)}"
+        )
+    logged = [(scene, tracking.log(scene)) for scene in scenes]
+    return [(scene, run_id, tracking.url(run_id) or registry.server.where) for scene, run_id in logged]
 
 
 def publish(run: str, location: str, tell: Callable[[int, int], None]) -> dict[str, str]:

@@ -52,10 +52,12 @@ class Run:
 
     Attributes:
         runs: the folder of all runs, with the store and the tracking database beside them.
+        name: under which its steps are kept in the store and shown in MLflow, wherever the folder is.
     """
 
     runs: Path
     folder: Path
+    name: str
     as_of: str
     scenes: tuple[SceneRun, ...]
 
@@ -76,22 +78,23 @@ def open_run(configs: list[SceneConfig], as_of: str, runs: Path, out: Path | Non
     prints += [sha256_of(Path(table)) for table in (config.search.latency_table for config in configs) if table]
     identity = content_hash([config.model_dump(mode="json") for config in configs], prints, as_of, __version__)
     stem = names[0] if len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more"
-    folder = (out or runs / f"{stem}-{identity[:8]}").resolve()
-    _claim(folder, identity)
+    name = f"{stem}-{identity[:8]}"
+    folder = (out or runs / name).resolve()
+    _claim(folder, identity, name)
     scenes = tuple(SceneRun(config, folder / config.scene) for config in configs)
-    return Run(runs.resolve(), folder, as_of, scenes)
+    return Run(runs.resolve(), folder, name, as_of, scenes)
 
 
-def _claim(folder: Path, identity: str) -> None:
+def _claim(folder: Path, identity: str, name: str) -> None:
     if "python3" in str(folder):
         raise RunError("DR-RUN-003", f"{folder} contains 'python3', which Kubeflow's local runner rewrites")
     try:
-        _claim_folder(folder, identity)
+        _claim_folder(folder, identity, name)
     except OSError as error:
         raise RunError("DR-RUN-004", f"{folder} cannot be made or written: {error.strerror}") from None
 
 
-def _claim_folder(folder: Path, identity: str) -> None:
+def _claim_folder(folder: Path, identity: str, name: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise RunError("DR-RUN-001", f"{folder} is a file")
     described = folder / "run.json"
@@ -103,7 +106,7 @@ def _claim_folder(folder: Path, identity: str) -> None:
         raise RunError("DR-RUN-001", f"{folder} is not empty and is no run of distilrec")
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(described, {"identity": identity, "distilrec": __version__})
+        write_json(described, {"identity": identity, "run": name, "distilrec": __version__})
 
 
 @contextmanager
@@ -185,6 +188,7 @@ def _environment(run: Run, scene: SceneRun, temporary: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
+        "DISTILREC_RUN": run.name,
         "DISTILREC_RUN_DIR": str(scene.folder),
         "DISTILREC_MLFLOW_ARTIFACTS": str(run.runs / "mlartifacts"),
     }

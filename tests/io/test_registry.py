@@ -13,12 +13,16 @@ from pathlib import Path
 import boto3
 import pytest
 
+from distilrec.core.config import SceneConfig
 from distilrec.core.errors import ArtifactError
+from distilrec.io.mlflow_server import MlflowServer
 from distilrec.io.promotions import PromotionLog, entry_after
 from distilrec.io.rankers import open_ranker
-from distilrec.io.registry import RankerFacts, Registry, RunRecord, StepRecord
+from distilrec.io.registry import RankerFacts, Registry
 from distilrec.io.s3 import S3Store
+from distilrec.io.tracking import Origin, StepRecord, Tracking
 from distilrec.steps.govern import approve, rollback
+from distilrec.steps.tracked import Live
 from tests.conftest import write_student_rankers
 from tests.s3server import s3_environment, s3_server
 
@@ -80,7 +84,7 @@ def registry(server, monkeypatch):
     address, secrets = server
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    return Registry(address, None, S3Store("s3://store/distilrec"))
+    return Registry(MlflowServer(address, None), S3Store("s3://store/distilrec"))
 
 
 @pytest.fixture(scope="module")
@@ -90,20 +94,22 @@ def ranker(tmp_path_factory):
     return shutil.copytree(folder / "student_onnx", folder / "ranker")
 
 
-RUN = RunRecord(
-    SCENE,
-    "abc",
-    {"seed": "0"},
-    {"as_of": "2026-01-01"},
-    {"ndcg": 0.5},
-    [StepRecord("teach", {"seconds": 1.0}, [(1, {"loss": 2.0}), (2, {"loss": 1.0})])],
-)
+def record(step, run="shop-1", outcome=None, **more):
+    epochs = [(1, 1000.0, {"loss": 2.0}), (2, 1001.0, {"loss": 1.0})]
+    params, tags = {"seed": "0"}, {"content": "abc"}
+    return StepRecord(Origin(run, **more), SCENE, step, 1002.0, params, tags, {"seconds": 1.0}, epochs, outcome or {})
+
+
+def tracking_of(registry, run="shop-1", address=None):
+    server = MlflowServer(address, None) if address else registry.server
+    return Tracking(server, registry.store, Origin(run))
+
+
 FACTS = RankerFacts((0, 1, 2), exclude_seen=True, default_k=10, has_index=False)
 
 
 def test_what_is_registered_comes_back_whole_and_the_log_rules_the_aliases(registry, ranker, monkeypatch):
-    run = registry.record(RUN)
-    assert registry.record(RUN) == run, "recorded once"
+    run = registry.server.client().create_run(registry.server.experiment(SCENE)).info.run_id
     tags = {"content": "abc", "as_of": "2026-01-01"}
     versions = [registry.register(SCENE, run, {"ranker": ranker}, FACTS, tags) for _ in range(2)]
     assert versions == ["1", "2"]
@@ -129,31 +135,86 @@ def test_approved_and_rolled_back_by_hand(registry):
 
 
 def _aliases(registry):
-    found = registry._mlflow().MlflowClient().get_registered_model(f"ranker-{SCENE}").aliases
+    found = registry.server.client().get_registered_model(f"ranker-{SCENE}").aliases
     return {name: str(version) for name, version in found.items()}
 
 
 def test_a_name_that_takes_other_ids_is_refused_before_anything_is_logged(registry, ranker):
     text = RankerFacts(("a", "b"), exclude_seen=True, default_k=10, has_index=False)
     with pytest.raises(ArtifactError, match="this scene's ranker") as refused:
-        registry.register(SCENE, registry.record(RUN), {"ranker": ranker}, text, {})
+        registry.register(SCENE, "not needed", {"ranker": ranker}, text, {})
     assert refused.value.code == "DR-REG-006"
-    client = registry._mlflow().MlflowClient()
+    client = registry.server.client()
     assert len(client.search_model_versions(f"name = 'ranker-{SCENE}'")) == 2
 
 
 def test_a_server_that_does_not_answer_or_refuses_the_host_is_one_sentence(registry, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    port = registry.tracking_uri.rsplit(":", 1)[1]
+    port = registry.server.tracking_uri.rsplit(":", 1)[1]
     for address in ("http://me:hush@127.0.0.1:9", f"http://mlflow.elsewhere.example:{port}"):
         if "elsewhere" in address:  # no name server here: the request goes to this machine under that name
             monkeypatch.setattr(socket, "getaddrinfo", _to_this_machine)
         with pytest.raises(ArtifactError) as refused:
-            Registry(address, None, registry.store).record(RUN)
+            Registry(MlflowServer(address, None), registry.store).ping()
         assert refused.value.code == "DR-REG-005" and "\n" not in str(refused.value)
         assert address.rsplit("/", 1)[1].removeprefix("me:hush@") in str(refused.value)
         assert "hush" not in str(refused.value)
     assert "Invalid Host header" in str(refused.value)
+
+
+def test_a_run_is_one_parent_and_a_child_per_step_however_often_it_is_logged(registry):
+    """An attempt is killed after its first epoch was shown; the next one, and a replay, add what is missing."""
+    client, tracking = registry.server.client(), tracking_of(registry)
+    tracking.log_epochs(SCENE, "teach", {"seed": "0"}, record("teach").epochs[:1])
+    for one in (record("teach"), record("promote", outcome={"ndcg": 0.5}), record("teach", outcome={"late": 1.0})):
+        tracking.keep(one)
+    parent = tracking.log(SCENE)
+    assert tracking_of(registry).log(SCENE) == parent, "and again by another process"
+    runs = client.search_runs([registry.server.experiment(SCENE)], "tags.`distilrec.run` = 'shop-1'")
+    by_name = {run.info.run_name: run for run in runs}
+    assert set(by_name) == {"shop-1", "teach", "promote"} and len(runs) == 3
+    assert all(run.info.status == "FINISHED" for run in runs)
+    assert by_name["shop-1"].info.run_id == parent and by_name["shop-1"].data.params == {"seed": "0"}
+    assert by_name["shop-1"].data.metrics == {"ndcg": 0.5}, "what a later attempt kept is not the record"
+    teach = by_name["teach"]
+    assert teach.data.tags["mlflow.parentRunId"] == parent and teach.data.tags["content"] == "abc"
+    losses = client.get_metric_history(teach.info.run_id, "loss")
+    assert [(one.step, one.value) for one in losses] == [(1, 2.0), (2, 1.0)], "no value twice"
+    page = tracking.url(parent)
+    assert page == f"{registry.server.tracking_uri}/#/experiments/{teach.info.experiment_id}/runs/{parent}"
+
+
+@pytest.mark.parametrize("is_of_the_step", [True, False])
+def test_a_run_that_somebody_opened_is_logged_into(registry, is_of_the_step):
+    """Kubeflow's plugin opens one for each task; a user may open one for the pipeline."""
+    client, name = registry.server.client(), f"given-{is_of_the_step}"
+    experiment = client.create_experiment(name)
+    outer = client.create_run(experiment).info.run_id
+    tags = {"mlflow.parentRunId": outer}
+    given = client.create_run(experiment, tags=tags).info.run_id if is_of_the_step else outer
+    tracking = tracking_of(registry, name)
+    tracking.keep(record("teach", name, mlflow_run_id=given))
+    assert tracking.log(SCENE) == outer
+    runs = {run.info.run_id: run for run in client.search_runs([experiment])}
+    assert len(runs) == 2
+    child = runs[given] if is_of_the_step else next(run for id, run in runs.items() if id != outer)
+    assert child.data.metrics["loss"] == 1.0 and child.data.tags["mlflow.parentRunId"] == outer
+
+
+def test_a_training_goes_on_while_the_server_is_away(registry, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = tracking_of(registry, "shop-2", "http://127.0.0.1:9")
+    live = Live(SceneConfig(scene=SCENE, data={"source": "synthetic"}), "teach", away, seconds_between=0.0)
+    row = {"epoch": 1, "time": 1000.0, "losses": {"total": 2.0}, "valid": {"kept": 0.1}}
+    live.saved([row])
+    assert "MLflow at http://127.0.0.1:9" in live.problem
+    live.saved([row, row | {"epoch": 2}])  # not asked again
+    away.keep(record("teach", "shop-2"))
+    with pytest.raises(ArtifactError):
+        away.log(SCENE)
+    assert [one.step for one in tracking_of(registry, "shop-2").kept()] == ["teach"]
+    parent = tracking_of(registry, "shop-2").log(SCENE)
+    assert registry.server.client().get_run(parent).data.tags["distilrec.run"] == "shop-2"
 
 
 _real = socket.getaddrinfo

@@ -53,7 +53,7 @@ def shop(tmp_path_factory):
 
 
 def _adapters(folder) -> Adapters:
-    return Adapters(LocalStore(folder / "store"), Progress(folder, "search"), SimpleNamespace(), 0.0)
+    return Adapters(LocalStore(folder / "store"), Progress(folder, "search"), SimpleNamespace(), SimpleNamespace(), 0.0)
 
 
 def _searched(shop, out, overrides):

@@ -22,7 +22,7 @@ def data():
 
 @pytest.fixture
 def adapters(tmp_path):
-    return Adapters(SimpleNamespace(), Progress(tmp_path, "retrain"), SimpleNamespace(), 0.0)
+    return Adapters(SimpleNamespace(), Progress(tmp_path, "retrain"), SimpleNamespace(), SimpleNamespace(), 0.0)
 
 
 def test_the_teacher_is_asked_at_the_first_question_and_never_again(data, adapters, monkeypatch):

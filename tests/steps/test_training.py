@@ -47,7 +47,7 @@ class _Diverging(_Epochs):
 
 def _train(one, tmp_path):
     config = load_scene("scene: shop\ndata: {source: synthetic}\n")
-    adapters = Adapters(LocalStore(tmp_path), Progress(tmp_path, "teach"), SimpleNamespace(), 0.0)
+    adapters = Adapters(LocalStore(tmp_path), Progress(tmp_path, "teach"), SimpleNamespace(), SimpleNamespace(), 0.0)
     return train(one, "teach", "abc", config, "kept", adapters)
 
 

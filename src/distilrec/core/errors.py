@@ -42,6 +42,10 @@ CATALOGUE: dict[str, Kind] = {
     "DR-RUN-003": Kind("a path that Kubeflow's local runner would change", "use a path without `python3` in it"),
     "DR-RUN-004": Kind("a folder that cannot be made or written", "check the path and its permissions"),
     "DR-RUN-005": Kind("a folder that is no finished run", "name the folder that `distilrec run` printed"),
+    "DR-RUN-006": Kind(
+        "a run of which nothing is kept",
+        "name the folder of a run, or its name in the store that DISTILREC_STORE names",
+    ),
     "DR-RUN-002": Kind("another process works in the same run folder", "wait for it, or choose another --out"),
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
     "DR-REG-001": Kind(

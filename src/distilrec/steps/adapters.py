@@ -1,4 +1,4 @@
-"""What a step is given beside its inputs: the outside world, behind three small things."""
+"""What a step is given beside its inputs: the outside world, behind four small things."""
 
 import time
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from distilrec.core.parallel import ALONE, Processes
 from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
 from distilrec.io.store import Store
+from distilrec.io.tracking import Tracking
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Adapters:
     store: Store
     progress: Progress
     registry: Registry
+    tracking: Tracking
     started: float
     processes: Processes = ALONE
 

@@ -83,7 +83,7 @@ def _store(store: Store) -> str:
 
 
 def _mlflow(registry: Registry) -> str:
-    if registry.tracking_uri.startswith("sqlite:"):
-        return f"{registry.tracking_uri}, a file on this machine"
+    if registry.server.is_file:
+        return f"{registry.server.tracking_uri}, a file on this machine"
     registry.ping()
-    return f"{registry.where} answers"
+    return f"{registry.server.where} answers"

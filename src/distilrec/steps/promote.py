@@ -17,11 +17,12 @@ from distilrec.io.machine import versions
 from distilrec.io.page import render_markdown, render_page
 from distilrec.io.promotions import Entry, entry_after
 from distilrec.io.rankers import open_ranker
-from distilrec.io.registry import RankerFacts, RunRecord, StepRecord
+from distilrec.io.registry import RankerFacts
 from distilrec.io.report import SceneReport, render_scene
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
+from distilrec.steps.tracked import history_in, record_of
 
 SUMMARY_SCHEMA = 1
 EXAMPLE_LENGTH = 3
@@ -58,13 +59,10 @@ def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) 
     manifests = inputs.manifests()
     contents = [str(manifest["content"]) for manifest in manifests.values()]
     content = content_of("gate", config, *contents, config.serve.model_dump(mode="json"))
-    histories = {
-        "teach": read_json(inputs.teacher / "history.json"),
-        "search": read_json(inputs.search / "history.json"),
-        "retrain": read_json(inputs.student / "history.json"),
-    }
+    folders = {"teach": inputs.teacher, "search": inputs.search, "retrain": inputs.student}
+    histories = {step: history_in(folder) for step, folder in folders.items()}
     summary = _measured(config, inputs, manifests, histories["search"]) | {"content": content}
-    run_id = adapters.registry.record(_run_record(config, summary, manifests, histories))
+    run_id = _tracked(config, summary, manifests, histories, adapters)
     version = _register(config, inputs, summary, run_id, adapters)
     verdict, entry = _commit(config, summary, version, adapters)
     adapters.registry.tag(config.scene, version, {"verdict": verdict.word})
@@ -76,7 +74,7 @@ def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) 
         "champion": entry.champion,
         "checks": [asdict(check) for check in verdict.checks],
     }
-    summary["mlflow_run_id"] = run_id
+    summary["mlflow"] = {"run_id": run_id, "url": adapters.tracking.url(run_id)}
     summary["standing"] = _standing(summary)
     summary["seconds"]["promote"] = adapters.stamp("promote", content)["seconds"]
     section = render_scene(_scene_report(summary, inputs, histories))
@@ -175,57 +173,30 @@ def _still_comparable(verdict: Verdict, evaluated: dict[str, Any] | None, presen
     return Verdict(False, (*verdict.checks, Check("champion_unchanged", False, sentence)))
 
 
-def _run_record(
-    config: SceneConfig,
-    summary: dict[str, Any],
-    manifests: dict[str, dict[str, Any]],
-    histories: dict[str, list[dict[str, Any]]],
-) -> RunRecord:
-    ratios = {f"p50.{name}": ratio["value"] for name, ratio in summary["p50_ratios"].items()}
+def _outcome(summary: dict[str, Any]) -> dict[str, float]:
+    """The run's metrics."""
+    ratios = {f"p50.{name}": float(ratio["value"]) for name, ratio in summary["p50_ratios"].items()}
     quality = {
-        f"{model}.{variant}.{metric.replace('@', '_at_')}": value
+        f"{model}.{variant}.{metric.replace('@', '_at_')}": float(value)
         for model, variants in summary["models"].items()
         for variant, metrics in variants.items()
         for metric, value in metrics.items()
     }
-    steps = [
-        StepRecord(
-            name,
-            {"seconds": float(manifest["seconds"])},
-            [(row["epoch"], _epoch_metrics(row)) for row in histories.get(name, [])],
-        )
-        for name, manifest in manifests.items()
-    ]
-    return RunRecord(
-        scene=config.scene,
-        content=str(summary["content"]),
-        params=_flat(config.model_dump(mode="json")),
-        tags={
-            "as_of": summary["data"]["as_of"],
-            "data.sha256": summary["data"]["sha256"],
-            "deciding": summary["deciding"],
-        },
-        metrics={**quality, **ratios, "student_over_teacher": summary["student_over_teacher"]["value"]},
-        steps=steps,
-    )
+    return {**quality, **ratios, "student_over_teacher": float(summary["student_over_teacher"]["value"])}
 
 
-def _epoch_metrics(row: dict[str, Any]) -> dict[str, float]:
-    metrics = {f"loss.{name}": value for name, value in row["losses"].items()}
-    metrics |= {f"valid.{variant}.ndcg_at_10": value for variant, value in row["valid"].items()}
-    if "entropy" in row:
-        for decision, values in row["entropy"].items():
-            metrics |= {f"entropy.{decision}_{index}": value for index, value in enumerate(values)}
-        metrics |= {f"expected_cost.{measure}": value for measure, value in row["expected_cost"].items()}
-        metrics["cost_weight"] = row["cost_weight"]
-    return metrics
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
-    return flat
+def _tracked(
+    config: SceneConfig, summary: dict[str, Any], manifests: dict[str, dict[str, Any]],
+    histories: dict[str, list[dict[str, Any]]], adapters: Adapters,
+) -> str:  # fmt: skip
+    """The whole run, with the steps that kept no record: Kubeflow took their outputs from another run. Returns its
+    MLflow id."""
+    tracking = adapters.tracking
+    for step, manifest in manifests.items():
+        tracking.keep(record_of(config, tracking.origin, manifest, histories.get(step, [])))
+    last = adapters.stamp("promote", str(summary["content"]), **summary["data"])
+    tracking.keep(record_of(config, tracking.origin, last, outcome=_outcome(summary)))
+    return tracking.log(config.scene)
 
 
 def _register(config: SceneConfig, inputs: Inputs, summary: dict[str, Any], run_id: str, adapters: Adapters) -> str:

@@ -15,10 +15,13 @@ from distilrec.core.search import SearchRecord
 from distilrec.core.snapshot import Snapshot
 from distilrec.io.checkpoints import Checkpoints
 from distilrec.steps.adapters import Adapters
+from distilrec.steps.tracked import Live
 
 History = list[dict[str, Any]]
 CHECKPOINT_SHARE = 0.025
 """Of a training's time: one of a million items takes seconds to write, and its epochs may be short."""
+SECONDS_BETWEEN_REPORTS = 60.0
+"""To MLflow, of a training under way."""
 
 
 class Resumable(Protocol):
@@ -49,14 +52,16 @@ def train(
         history = found[1]
         adapters.progress.say("resumed", epoch=training.epoch)
     _require_one_epoch(training.epoch, step, adapters.processes)
-    saving = _Saving(checkpoints, adapters.processes)
+    live = Live(config, step, adapters.tracking, SECONDS_BETWEEN_REPORTS)
+    saving = _Saving(checkpoints, adapters.processes, live)
     began = time.monotonic()
     try:
         for record in training.records():
             if isinstance(record, BatchRecord):
                 adapters.progress.tick("batch", **asdict(record))
                 continue
-            history.append({**asdict(record), "seconds": round(time.monotonic() - began, 3)})
+            seconds = round(time.monotonic() - began, 3)
+            history.append({**asdict(record), "seconds": seconds, "time": round(time.time(), 3)})
             began = time.monotonic()  # so a checkpoint counts to the epoch after it
             saving.if_due(training, history)
             adapters.progress.say("epoch", **_headline(record, deciding), seconds=history[-1]["seconds"])
@@ -68,6 +73,8 @@ def train(
         saving.at_end()
         raise
     saving.at_end()
+    if live.problem:
+        adapters.progress.say("untracked", why=live.problem)
     return history
 
 
@@ -77,8 +84,8 @@ class _Saving:
     left: tuple[int, Snapshot, History] | None = None
     """The newest epoch, if it was not saved."""
 
-    def __init__(self, checkpoints: Checkpoints, processes: Processes) -> None:
-        self.checkpoints, self.is_first = checkpoints, processes.rank == 0
+    def __init__(self, checkpoints: Checkpoints, processes: Processes, live: Live) -> None:
+        self.checkpoints, self.is_first, self.live = checkpoints, processes.rank == 0, live
         self.epoch = 0
         self._due = 0.0
 
@@ -95,7 +102,8 @@ class _Saving:
         """Or when stopped: nothing of a finished epoch is lost."""
         if self.left:
             self.checkpoints.save(*self.left)
-            self.epoch, self.left = self.left[0], None
+            self.epoch, history, self.left = self.left[0], self.left[2], None
+            self.live.saved(history)
 
 
 def _require_one_epoch(epoch: int, step: str, processes: Processes) -> None:

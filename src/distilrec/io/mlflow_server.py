@@ -1,0 +1,83 @@
+"""One MLflow server: its client, its addresses, and whatever it refuses as one sentence."""
+
+import logging
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from distilrec.core.errors import ArtifactError
+
+MOST_RETRIES, SECONDS_TO_ANSWER = "4", "60"
+"""MLflow's own defaults, 7 and 120, keep a step waiting for a quarter of an hour."""
+
+
+class MlflowServer:
+    """Nothing is imported or opened before it is needed.
+
+    Attributes:
+        artifact_root: of models where the server has no place of its own, as a database file.
+    """
+
+    def __init__(self, tracking_uri: str, artifact_root: Path | None) -> None:
+        self.tracking_uri, self.artifact_root = tracking_uri, artifact_root
+
+    @property
+    def where(self) -> str:
+        """The server, without what stands before its host: that may be a password."""
+        return self.tracking_uri.rsplit("@", 1)[-1]
+
+    @property
+    def is_file(self) -> bool:
+        return self.tracking_uri.startswith("sqlite:")
+
+    def mlflow(self) -> Any:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", MOST_RETRIES)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", SECONDS_TO_ANSWER)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        import mlflow
+        import mlflow.pyfunc
+        import mlflow.types.schema
+
+        mlflow.set_tracking_uri(self.tracking_uri)
+        return mlflow
+
+    def client(self) -> Any:
+        return self.mlflow().MlflowClient()
+
+    def experiment(self, scene: str) -> str:
+        """The scene's, made if it is not there. Returns its id."""
+        client, name = self.client(), f"distilrec/{scene}"
+        found = client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        location = (self.artifact_root / scene).resolve().as_uri() if self.artifact_root else None
+        return str(client.create_experiment(name, artifact_location=location))
+
+
+class _OnServer(Protocol):
+    server: MlflowServer
+
+
+Self = TypeVar("Self", bound=_OnServer)
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def answered(call: "Callable[Concatenate[Self, Given], Result]") -> "Callable[Concatenate[Self, Given], Result]":
+    """What the server refuses, or does not answer, becomes one sentence."""
+
+    @wraps(call)
+    def asked(self: Self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        server = self.server
+        mlflow = server.mlflow()
+        try:
+            return call(self, *args, **kwargs)
+        except mlflow.exceptions.MlflowException as error:
+            words = " ".join(str(error).split()).replace(server.tracking_uri.rstrip("/"), server.where)
+            raise ArtifactError("DR-REG-005", f"MLflow at {server.where}: {words[:300]}") from None
+
+    return asked  # type: ignore[return-value]  # mypy asks for the name of a positional argument

@@ -1,0 +1,168 @@
+"""Runs and metrics in MLflow: one parent run per pipeline run, a child per step.
+
+The truth is in the store: a finished step keeps one record, `runs/<run>/<scene>/<step>.json`, created once. MLflow is
+made from the records, now or after an outage, and from the same record only once: every value carries the time at
+which it was first written, and the server takes a value of that time for the one it has.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from distilrec.core.errors import ArtifactError, RunError
+from distilrec.io.mlflow_server import MlflowServer, answered
+from distilrec.io.store import Store
+
+RECORDS = "runs"
+LAST_STEP = "promote"
+MAX_PARAM_LENGTH = 6000
+PARENT = "mlflow.parentRunId"
+RUN, STEP, SCENE, LOGGED = "distilrec.run", "distilrec.step", "scene", "distilrec.logged"
+Epochs = list[tuple[int, float, dict[str, float]]]
+"""Epoch, the second at which it ended, metrics."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which pipeline run a step belongs to, and what else runs it.
+
+    Attributes:
+        run: its name; the same for all its steps and for each attempt.
+        tags: of the run, such as where Kubeflow shows it.
+        mlflow_run_id: the run that somebody opened for this step, or for the whole pipeline.
+    """
+
+    run: str
+    tags: dict[str, str] = field(default_factory=dict)
+    mlflow_run_id: str = ""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """A finished step.
+
+    Attributes:
+        time: its end, seconds since 1970.
+        params: the scene's settings.
+        tags: what may differ between attempts.
+        outcome: metrics of the whole run; the last step has them.
+    """
+
+    origin: Origin
+    scene: str
+    step: str
+    time: float
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    epochs: Epochs
+    outcome: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{RECORDS}/{self.origin.run}/{self.scene}/{self.step}.json"
+
+
+class Tracking:
+    """What is kept of one pipeline run, and its picture in MLflow."""
+
+    def __init__(self, server: MlflowServer, store: Store, origin: Origin) -> None:
+        self.server, self.store, self.origin = server, store, origin
+
+    def keep(self, record: StepRecord) -> None:
+        """In the store. What an earlier attempt kept stays."""
+        self.store.create(record.key, json.dumps(asdict(record)).encode())
+
+    def kept(self) -> list[StepRecord]:
+        """All scenes and steps of the run, in the order of their ends."""
+        keys = self.store.keys(f"{RECORDS}/{self.origin.run}")
+        return sorted((_record(self.store.get(key)) for key in keys), key=lambda record: record.time)
+
+    @answered
+    def log(self, scene: str) -> str:
+        """Everything that is kept of this run's scene and not yet logged. Returns the parent run's id."""
+        parent = ""
+        for record in self.kept():
+            if record.scene == scene:
+                parent, child = self._runs(record)
+                if child.data.tags.get(LOGGED) != record.step:
+                    self._log(record, parent, child.info.run_id)
+        if not parent:
+            raise RunError("DR-RUN-006", f"nothing is kept of run {self.origin.run}, scene {scene}")
+        return parent
+
+    @answered
+    def log_epochs(self, scene: str, step: str, params: dict[str, str], epochs: Epochs) -> None:
+        """Of a training under way."""
+        _, child = self._runs(StepRecord(self.origin, scene, step, 0.0, params, {}, {}, epochs))
+        self._metrics(child.info.run_id, epochs)
+
+    @answered
+    def url(self, run_id: str) -> str | None:
+        """Of the page that shows the run; None where the server is a file."""
+        if self.server.is_file:
+            return None
+        run = self.server.client().get_run(run_id)
+        base = f"{self.server.tracking_uri.split('://')[0]}://{self.server.where.split('://')[-1]}".rstrip("/")
+        return f"{base}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+
+    def _runs(self, record: StepRecord) -> tuple[str, Any]:
+        """The parent's id and the child, found by their tags or opened."""
+        client = self.server.client()
+        parent = self._parent(client, record)
+        if PARENT in parent.data.tags:  # somebody opened a run for this step alone
+            return str(parent.data.tags[PARENT]), parent
+        experiment, parent_id = parent.info.experiment_id, parent.info.run_id
+        words = f"tags.`{STEP}` = '{record.step}' and tags.`{PARENT}` = '{parent_id}'"
+        found = self._found(client, experiment, words)
+        if found:
+            return str(parent_id), found[0]
+        tags = {PARENT: parent_id, RUN: self.origin.run, SCENE: record.scene, STEP: record.step}
+        return str(parent_id), client.create_run(experiment, run_name=record.step, tags=tags)
+
+    def _parent(self, client: Any, record: StepRecord) -> Any:
+        if record.origin.mlflow_run_id:
+            return client.get_run(record.origin.mlflow_run_id)
+        experiment = self.server.experiment(record.scene)
+        found = self._found(client, experiment, f"tags.`{LOGGED}` = 'parent'")
+        if found:
+            if found[0].info.status == "FAILED":
+                client.update_run(found[0].info.run_id, status="RUNNING")
+            return found[0]
+        tags = {RUN: self.origin.run, SCENE: record.scene, LOGGED: "parent", **record.origin.tags}
+        name = self.origin.run if self.origin.run.startswith(record.scene) else f"{record.scene}-{self.origin.run}"
+        parent = client.create_run(experiment, run_name=name, tags=tags)
+        params = [self.server.mlflow().entities.Param(k, v[:MAX_PARAM_LENGTH]) for k, v in record.params.items()]
+        client.log_batch(parent.info.run_id, params=params)
+        return parent
+
+    def _found(self, client: Any, experiment: str, words: str) -> list[Any]:
+        runs: list[Any] = client.search_runs([experiment], f"tags.`{RUN}` = '{self.origin.run}' and {words}")
+        return runs
+
+    def _log(self, record: StepRecord, parent: str, child: str) -> None:
+        client = self.server.client()
+        self._metrics(child, [*record.epochs, (0, record.time, record.metrics)])
+        for key, value in record.tags.items():
+            client.set_tag(child, key, value)
+        self._metrics(parent, [(0, record.time, record.outcome)])
+        client.set_tag(child, LOGGED, record.step)
+        client.set_terminated(child)
+        if record.step == LAST_STEP:
+            client.set_terminated(parent)
+
+    def _metrics(self, run_id: str, series: Epochs) -> None:
+        metric = self.server.mlflow().entities.Metric
+        values = [metric(k, v, int(1000 * time), epoch) for epoch, time, named in series for k, v in named.items()]
+        self.server.client().log_batch(run_id, metrics=values)
+
+
+def _record(data: bytes) -> StepRecord:
+    """Raises ArtifactError for what another distilrec wrote."""
+    try:
+        values = json.loads(data)
+        origin = Origin(**values.pop("origin"))
+        epochs = [(int(epoch), float(time), dict(metrics)) for epoch, time, metrics in values.pop("epochs")]
+        return StepRecord(origin=origin, epochs=epochs, **values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArtifactError("DR-ART-001", f"a record of a step cannot be read: {error}") from None
