@@ -5,7 +5,7 @@ BIN := .venv/bin
 ALL := under-25 25-34 35-and-over
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo demo-long test check bench golden clean
+.PHONY: help env demo demo-long test test-containers images check bench golden clean
 
 help: ## This list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -14,7 +14,7 @@ env: .venv/complete ## The environment, from pinned constraints.
 
 .venv/complete: constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,cluster]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,pipeline]'
 	touch $@
 
 demo: env ## MovieLens-1M, users under 25; SCENES=all runs three age groups.
@@ -27,6 +27,13 @@ demo-long: env ## Users of 35 and over, trained long enough to pass the Markov f
 
 test: env ## All tests.
 	$(BIN)/python -m pytest
+
+test-containers: env ## The pipeline in containers, on a container engine, S3, MLflow and PostgreSQL of its own (root, Debian).
+	tests/containers/install.sh
+	$(BIN)/python -m pytest tests/containers
+
+images: env ## Build and push both images: make images BASE=IMAGE@sha256:... REGISTRY=registry.example/team
+	$(BIN)/python images/build.py --base $(BASE) --registry $(REGISTRY)
 
 check: env ## Lint, format and types.
 	$(BIN)/ruff check .

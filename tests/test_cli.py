@@ -139,3 +139,15 @@ def test_version_and_help():
         "doctor",
     ):
         assert command in text
+
+
+@pytest.mark.parametrize("lock", [None, "not json", '{"images": {"steps": "distilrec-steps:latest"}}'])
+def test_a_pipeline_without_digests_is_not_compiled(tmp_path, lock):
+    if lock:
+        (tmp_path / "images.lock").write_text(lock)
+    _refused(distilrec("compile", "pipeline.yaml", cwd=tmp_path), "DR-CONF-008", "images.lock")
+    assert not (tmp_path / "pipeline.yaml").exists()
+
+
+def test_a_run_of_which_nothing_is_kept_cannot_be_tracked(tmp_path):
+    _refused(distilrec("track", "shop-1a2b3c4d", cwd=tmp_path), "DR-RUN-006", "shop-1a2b3c4d")

@@ -160,6 +160,18 @@ def publish(
 
 
 @app.command()
+def compile(
+    target: Annotated[Path, typer.Argument(metavar="PIPELINE.yaml", help="The file to write.")],
+    lock: Annotated[Path, typer.Option(help="What `make images` wrote.")] = Path("images.lock"),
+) -> None:
+    """Write the pipeline for Kubeflow, its images by the digests that were pushed."""
+    from distilrec.io.compiled import locked_image, write_pipeline
+
+    image = locked_image(lock)
+    print(f"{write_pipeline(target, image)} steps of {image} in {target}")
+
+
+@app.command()
 def track(run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name in the store.")]) -> None:
     """Show a run in MLflow, from what its steps kept; what is there already stays as it is."""
     from distilrec import entry

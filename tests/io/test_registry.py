@@ -1,14 +1,7 @@
 """Tracking and registry on a real MLflow server, its artifacts in a real bucket."""
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import boto3
 import pytest
@@ -24,6 +17,7 @@ from distilrec.io.tracking import Origin, StepRecord, Tracking
 from distilrec.steps.govern import approve, rollback
 from distilrec.steps.tracked import Live
 from tests.conftest import write_student_rankers
+from tests.mlflowserver import mlflow_server
 from tests.s3server import s3_environment, s3_server
 
 SCENE = "shop"
@@ -35,7 +29,7 @@ def server(tmp_path_factory):
     """The address of an MLflow server that keeps artifacts in a bucket; its clients need no key of that."""
     folder = tmp_path_factory.mktemp("servers")
     (folder / "s3").mkdir()
-    with s3_server(folder / "s3") as endpoint, socket.socket() as free:
+    with s3_server(folder / "s3") as endpoint:
         secrets = s3_environment(endpoint)
         with pytest.MonkeyPatch.context() as patch:
             for name, value in secrets.items():
@@ -43,40 +37,9 @@ def server(tmp_path_factory):
             client = boto3.client("s3")
             for bucket in ("mlflow", "store"):
                 client.create_bucket(Bucket=bucket)
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        yield from _mlflow(folder, port, secrets)
-
-
-def _mlflow(folder, port, secrets):
-    command = [Path(sys.executable).parent / "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", "s3://mlflow/proxied", "--serve-artifacts"]
-    settings = {
-        **secrets,
-        "MLFLOW_S3_ENDPOINT_URL": secrets["AWS_ENDPOINT_URL"],
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "log.txt").read_text()
-                time.sleep(0.2)
-        yield address, secrets
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
+        settings = {**secrets, "MLFLOW_S3_ENDPOINT_URL": endpoint}
+        with mlflow_server(folder, "s3://mlflow/proxied", settings) as address:
+            yield address, secrets
 
 
 @pytest.fixture

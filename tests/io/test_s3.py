@@ -16,9 +16,11 @@ from distilrec.core.errors import DataError, RunError, StoreError
 from distilrec.core.snapshot import Snapshot
 from distilrec.io import s3
 from distilrec.io.checkpoints import Checkpoints
+from distilrec.io.leases import Lease
 from distilrec.io.s3 import PART, S3Store
 from distilrec.io.scenes import load_scene
 from distilrec.io.sources import fingerprint, read_source
+from distilrec.io.store import LocalStore
 from distilrec.steps.publish import publish
 from tests.s3server import KEY, SECRET, Faults, s3_environment, s3_server
 
@@ -90,6 +92,36 @@ def test_an_answer_that_was_lost_is_recognised_as_ones_own(faults):
     faults.planned = ["lost"]
     assert not store.create("1.json", b"another's")
     assert store.get("1.json") == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_a_scene_is_run_by_one_run_at_a_time(store, tmp_path, kind):
+    now = [1000.0]
+    place = store if kind == "bucket" else LocalStore(tmp_path)
+    leases = {f"run-{index}": Lease(place, "shop", f"run-{index}", lambda: now[0]) for index in range(4)}
+
+    def took(lease):
+        try:
+            lease.take(600.0)
+        except RunError as refused:
+            return str(refused)
+        return None
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = dict(zip(leases, pool.map(took, leases.values()), strict=True))
+    (winner,) = (name for name, answer in answers.items() if answer is None)
+    loser = next(name for name in leases if name != winner)
+    assert answers[loser] == f"scene shop is being run by {winner}, for at most 10 minutes more"
+    leases[loser].give_back()
+    assert leases[loser].newest().holder == winner, "only its holder gives it back"
+    now[0] += 300.0
+    leases[winner].take(600.0)  # a second attempt of the same run
+    now[0] += 599.0
+    assert "at most 0 minutes" in took(leases[loser])
+    now[0] += 2.0
+    assert took(leases[loser]) is None, "a run that died holds nothing for ever"
+    leases[loser].give_back()
+    assert took(leases[winner]) is None
 
 
 @pytest.mark.parametrize("fault", ["SlowDown", "InternalError", "ConditionalRequestConflict", "lost"])

@@ -28,6 +28,7 @@ CATALOGUE: dict[str, Kind] = {
     "DR-CONF-007": Kind(
         "a latency table of another machine, runtime or student", "make one with `distilrec profile` for this scene"
     ),
+    "DR-CONF-008": Kind("no images.lock, or one without digests", "run `make images`, or name the file with --lock"),
     "DR-DATA-001": Kind("a file that does not exist or may not be read", "check the path"),
     "DR-DATA-002": Kind("a file that cannot be read as a table", "write it as CSV, TSV or Parquet with a header"),
     "DR-DATA-003": Kind("a column that the file does not have", "name the right column under data.columns"),
@@ -45,6 +46,9 @@ CATALOGUE: dict[str, Kind] = {
     "DR-RUN-006": Kind(
         "a run of which nothing is kept",
         "name the folder of a run, or its name in the store that DISTILREC_STORE names",
+    ),
+    "DR-RUN-007": Kind(
+        "a scene that another run holds", "wait for that run, or for the end of its lease, which is named"
     ),
     "DR-RUN-002": Kind("another process works in the same run folder", "wait for it, or choose another --out"),
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
@@ -69,7 +73,6 @@ CATALOGUE: dict[str, Kind] = {
     ),
     "DR-STORE-007": Kind("a location without a bucket", "write it as s3://bucket/folder"),
     "DR-STORE-008": Kind("an object that is truncated or altered", "remove it and run the step that writes it again"),
-    "DR-STORE-009": Kind("an s3:// location without boto3", "pip install 'distilrec[cluster]'"),
     "DR-STORE-010": Kind("a store that could not answer, after several attempts", "try again, then read its log"),
     "DR-REG-003": Kind(
         "a scene without a history of promotions", "run the scene, or name the --runs folder that has it"

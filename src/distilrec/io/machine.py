@@ -8,7 +8,7 @@ from typing import Any
 
 import distilrec
 
-PACKAGES = ("torch", "onnxruntime", "numpy", "POT", "mlflow", "kfp", "pyarrow")
+PACKAGES = ("torch", "onnxruntime", "numpy", "POT", "mlflow-skinny", "kfp", "pyarrow")
 
 
 def describe_machine() -> dict[str, Any]:

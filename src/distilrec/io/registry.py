@@ -12,7 +12,8 @@ from distilrec.io.mlflow_server import MlflowServer, answered
 from distilrec.io.promotions import Entry, PromotionLog
 from distilrec.io.store import Store
 
-SERVING_PACKAGES = ("mlflow", "onnxruntime", "numpy", "pandas", "pyarrow")
+SERVING_PACKAGES = ("onnxruntime", "numpy", "pandas", "pyarrow")
+"""Beside MLflow itself, of which a step has only the client's part."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ class Registry:
                 artifacts={name: str(path) for name, path in artifacts.items()},
                 signature=_signature(mlflow, ranker),
                 input_example=pd.DataFrame({"history": [list(ranker.example)]}),
-                pip_requirements=[f"{name}=={installed(name)}" for name in packages],
+                pip_requirements=[
+                    f"mlflow=={mlflow.__version__}",
+                    *(f"{name}=={installed(name)}" for name in packages),
+                ],
                 registered_model_name=model_name(scene),
             )
         version = str(logged.registered_model_version)

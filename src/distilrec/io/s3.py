@@ -226,11 +226,9 @@ def _got(client: Any, location: str) -> bytes:
 
 
 def _client(location: str) -> Any:
-    try:
-        import boto3
-        from botocore.config import Config
-    except ImportError:
-        raise StoreError("DR-STORE-009", f"{location} needs boto3, which is not installed") from None
+    import boto3
+    from botocore.config import Config
+
     config = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=5,
