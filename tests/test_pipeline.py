@@ -116,8 +116,9 @@ for wrong in ({{"k": 0}}, {{"k": 10_000}}):
     else:
         raise AssertionError(wrong)
 runs = client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=100)
-parents = [run for run in runs if "distilrec.content" in run.data.tags]
-assert len(parents) == 2 and len(runs) == 2 * 8, (len(parents), len(runs))
+parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+assert len(parents) == 2 and len(runs) == 2 * 9, (len(parents), len(runs))
+assert all(run.info.status == "FINISHED" for run in runs)
 epochs = client.get_metric_history(next(r.info.run_id for r in runs if r.info.run_name == "teach"), "loss.total")
 assert [metric.step for metric in epochs] == [1, 2], epochs
 """

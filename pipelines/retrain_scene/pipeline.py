@@ -1,6 +1,6 @@
 """retrain_scene: one scene of interactions in, a measured, gated, registered student out."""
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 
 from distilrec.components.benchmark import benchmark
 from distilrec.components.derive import derive
@@ -24,9 +24,12 @@ def retrain_scene(scene: str, as_of: str = "", overrides: str = "", require_prom
     """
     data = prepare(scene=scene, overrides=overrides, as_of=as_of)
     dataset = data.outputs["dataset"]
-    teacher = teach(scene=scene, overrides=overrides, dataset=dataset).outputs["teacher"]
-    found = search(scene=scene, overrides=overrides, dataset=dataset, teacher=teacher).outputs["search"]
-    genotype = derive(scene=scene, overrides=overrides, search=found).outputs["genotype"]
+    taught = teach(scene=scene, overrides=overrides, dataset=dataset)
+    teacher = taught.outputs["teacher"]
+    searched = search(scene=scene, overrides=overrides, dataset=dataset, teacher=teacher)
+    found = searched.outputs["search"]
+    derived = derive(scene=scene, overrides=overrides, search=found)
+    genotype = derived.outputs["genotype"]
     retrained = retrain(scene=scene, overrides=overrides, dataset=dataset, teacher=teacher, genotype=genotype)
     student = retrained.outputs["student"]
     evaluated = evaluate(scene=scene, overrides=overrides, dataset=dataset, student=student)
@@ -44,5 +47,8 @@ def retrain_scene(scene: str, as_of: str = "", overrides: str = "", require_prom
         quality=evaluated.outputs["quality"],
         latency=timed.outputs["latency"],
     )
+    for task in (data, taught, searched, derived, retrained, evaluated, timed, decided):
+        # No part of the cache's key, unlike a parameter.
+        kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
     for task in (evaluated, timed, decided):
         task.set_caching_options(False)  # they depend on the champion, the machine and the registry
