@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,35 +79,37 @@ def open_run(configs: list[SceneConfig], as_of: str, runs: Path, out: Path | Non
     prints += [sha256_of(Path(table)) for table in (config.search.latency_table for config in configs) if table]
     identity = content_hash([config.model_dump(mode="json") for config in configs], prints, as_of, __version__)
     stem = names[0] if len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more"
-    name = f"{stem}-{identity[:8]}"
-    folder = (out or runs / name).resolve()
-    _claim(folder, identity, name)
+    folder = (out or runs / f"{stem}-{identity[:8]}").resolve()
+    name = _claim(folder, identity, stem)
     scenes = tuple(SceneRun(config, folder / config.scene) for config in configs)
     return Run(runs.resolve(), folder, name, as_of, scenes)
 
 
-def _claim(folder: Path, identity: str, name: str) -> None:
+def _claim(folder: Path, identity: str, stem: str) -> str:
+    """Returns the run's name: a new one for a new folder."""
     if "python3" in str(folder):
         raise RunError("DR-RUN-003", f"{folder} contains 'python3', which Kubeflow's local runner rewrites")
     try:
-        _claim_folder(folder, identity, name)
+        return _claim_folder(folder, identity, f"{stem}-{identity[:8]}-{uuid.uuid4().hex[:4]}")
     except OSError as error:
         raise RunError("DR-RUN-004", f"{folder} cannot be made or written: {error.strerror}") from None
 
 
-def _claim_folder(folder: Path, identity: str, name: str) -> None:
+def _claim_folder(folder: Path, identity: str, new_name: str) -> str:
     if folder.exists() and not folder.is_dir():
         raise RunError("DR-RUN-001", f"{folder} is a file")
     described = folder / "run.json"
     if described.is_file():
-        found = read_json(described)["identity"]
-        if found != identity:
-            raise RunError("DR-RUN-001", f"{folder} holds run {found}, this one is {identity}: settings or data differ")
-    elif folder.is_dir() and any(folder.iterdir()):
+        there = read_json(described)
+        if there["identity"] != identity:
+            words = f"{folder} holds run {there['identity']}, this one is {identity}: settings or data differ"
+            raise RunError("DR-RUN-001", words)
+        return str(there["run"])
+    if folder.is_dir() and any(folder.iterdir()):
         raise RunError("DR-RUN-001", f"{folder} is not empty and is no run of distilrec")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(described, {"identity": identity, "run": name, "distilrec": __version__})
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(described, {"identity": identity, "run": new_name, "distilrec": __version__})
+    return new_name
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+from dataclasses import replace
 
 import boto3
 import pytest
@@ -129,8 +130,9 @@ def test_a_run_is_one_parent_and_a_child_per_step_however_often_it_is_logged(reg
     """An attempt is killed after its first epoch was shown; the next one, and a replay, add what is missing."""
     client, tracking = registry.server.client(), tracking_of(registry)
     tracking.log_epochs(SCENE, "teach", {"seed": "0"}, record("teach").epochs[:1])
-    for one in (record("teach"), record("promote", outcome={"ndcg": 0.5}), record("teach", outcome={"late": 1.0})):
+    for one in (record("teach"), record("promote", outcome={"ndcg": 0.5})):
         tracking.keep(one)
+    tracking.keep_missing(replace(record("teach"), tags={"content": "another's"}))
     parent = tracking.log(SCENE)
     assert tracking_of(registry).log(SCENE) == parent, "and again by another process"
     runs = client.search_runs([registry.server.experiment(SCENE)], "tags.`distilrec.run` = 'shop-1'")
@@ -138,11 +140,16 @@ def test_a_run_is_one_parent_and_a_child_per_step_however_often_it_is_logged(reg
     assert set(by_name) == {"shop-1", "teach", "promote"} and len(runs) == 3
     assert all(run.info.status == "FINISHED" for run in runs)
     assert by_name["shop-1"].info.run_id == parent and by_name["shop-1"].data.params == {"seed": "0"}
-    assert by_name["shop-1"].data.metrics == {"ndcg": 0.5}, "what a later attempt kept is not the record"
+    assert by_name["shop-1"].data.metrics == {"ndcg": 0.5}
     teach = by_name["teach"]
     assert teach.data.tags["mlflow.parentRunId"] == parent and teach.data.tags["content"] == "abc"
     losses = client.get_metric_history(teach.info.run_id, "loss")
     assert [(one.step, one.value) for one in losses] == [(1, 2.0), (2, 1.0)], "no value twice"
+    tracking.keep(replace(record("teach"), time=1010.0, metrics={"seconds": 3.0}))
+    tracking.log(SCENE)
+    again = client.get_run(teach.info.run_id).data.metrics
+    assert again["seconds"] == 3.0, "a later attempt's"
+    assert len(client.get_metric_history(teach.info.run_id, "loss")) == 2
     page = tracking.url(parent)
     assert page == f"{registry.server.tracking_uri}/#/experiments/{teach.info.experiment_id}/runs/{parent}"
 

@@ -1,8 +1,8 @@
 """Runs and metrics in MLflow: one parent run per pipeline run, a child per step.
 
-The truth is in the store: a finished step keeps one record, `runs/<run>/<scene>/<step>.json`, created once. MLflow is
-made from the records, now or after an outage, and from the same record only once: every value carries the time at
-which it was first written, and the server takes a value of that time for the one it has.
+The truth is in the store: a finished step keeps its record, `runs/<run>/<scene>/<step>.json`; a later attempt's takes
+its place. MLflow is made from the records, now or after an outage, and a record that is logged again changes nothing:
+every value carries the time at which it was first written, and the server takes it for the one that it has.
 """
 
 import json
@@ -18,6 +18,8 @@ LAST_STEP = "promote"
 MAX_PARAM_LENGTH = 6000
 PARENT = "mlflow.parentRunId"
 RUN, STEP, SCENE, LOGGED = "distilrec.run", "distilrec.step", "scene", "distilrec.logged"
+PIPELINE = "pipeline"
+"""What stands for a step's name in the parent's tags."""
 Epochs = list[tuple[int, float, dict[str, float]]]
 """Epoch, the second at which it ended, metrics."""
 
@@ -70,7 +72,11 @@ class Tracking:
         self.server, self.store, self.origin = server, store, origin
 
     def keep(self, record: StepRecord) -> None:
-        """In the store. What an earlier attempt kept stays."""
+        """In the store."""
+        self.store.put(record.key, json.dumps(asdict(record)).encode())
+
+    def keep_missing(self, record: StepRecord) -> None:
+        """Unless the step kept its own."""
         self.store.create(record.key, json.dumps(asdict(record)).encode())
 
     def kept(self) -> list[StepRecord]:
@@ -85,7 +91,7 @@ class Tracking:
         for record in self.kept():
             if record.scene == scene:
                 parent, child = self._runs(record)
-                if child.data.tags.get(LOGGED) != record.step:
+                if child.data.tags.get(LOGGED) != str(record.time):
                     self._log(record, parent, child.info.run_id)
         if not parent:
             raise RunError("DR-RUN-006", f"nothing is kept of run {self.origin.run}, scene {scene}")
@@ -124,12 +130,12 @@ class Tracking:
         if record.origin.mlflow_run_id:
             return client.get_run(record.origin.mlflow_run_id)
         experiment = self.server.experiment(record.scene)
-        found = self._found(client, experiment, f"tags.`{LOGGED}` = 'parent'")
+        found = self._found(client, experiment, f"tags.`{STEP}` = '{PIPELINE}'")
         if found:
             if found[0].info.status == "FAILED":
                 client.update_run(found[0].info.run_id, status="RUNNING")
             return found[0]
-        tags = {RUN: self.origin.run, SCENE: record.scene, LOGGED: "parent", **record.origin.tags}
+        tags = {RUN: self.origin.run, SCENE: record.scene, STEP: PIPELINE, **record.origin.tags}
         name = self.origin.run if self.origin.run.startswith(record.scene) else f"{record.scene}-{self.origin.run}"
         parent = client.create_run(experiment, run_name=name, tags=tags)
         params = [self.server.mlflow().entities.Param(k, v[:MAX_PARAM_LENGTH]) for k, v in record.params.items()]
@@ -146,7 +152,7 @@ class Tracking:
         for key, value in record.tags.items():
             client.set_tag(child, key, value)
         self._metrics(parent, [(0, record.time, record.outcome)])
-        client.set_tag(child, LOGGED, record.step)
+        client.set_tag(child, LOGGED, str(record.time))
         client.set_terminated(child)
         if record.step == LAST_STEP:
             client.set_terminated(parent)

@@ -193,7 +193,7 @@ def _tracked(
     MLflow id."""
     tracking = adapters.tracking
     for step, manifest in manifests.items():
-        tracking.keep(record_of(config, tracking.origin, manifest, histories.get(step, [])))
+        tracking.keep_missing(record_of(config, tracking.origin, manifest, histories.get(step, [])))
     last = adapters.stamp("promote", str(summary["content"]), **summary["data"])
     tracking.keep(record_of(config, tracking.origin, last, outcome=_outcome(summary)))
     return tracking.log(config.scene)
