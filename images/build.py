@@ -13,10 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from distilrec import __version__ as version
+from distilrec.io.registry import SERVING_PACKAGES
+
 ROOT = Path(__file__).resolve().parents[1]
 WHEELHOUSE = ROOT / "build" / "wheelhouse"
-SERVING = ("mlflow", "onnxruntime", "numpy", "pandas", "pyarrow", "faiss-cpu")
+SERVING = ("mlflow", *SERVING_PACKAGES, "faiss-cpu")
 """What a registered ranker's own requirements may name."""
+PYTHON = (3, 11)
 IMAGES = ("steps", "serve")
 DOCKER = os.environ.get("DOCKER", "docker")
 
@@ -24,9 +28,13 @@ DOCKER = os.environ.get("DOCKER", "docker")
 def main() -> None:
     arguments = _arguments()
     _require_digest(arguments.base)
-    fill_wheelhouse(arguments.torch)
-    version, revision = _said("distilrec", "--version").split()[-1], _revision()
+    if sys.version_info[:2] != PYTHON:
+        sys.exit(
+            f"the wheels are for Python {PYTHON[0]}.{PYTHON[1]}, which the base has; this is {sys.version.split()[0]}"
+        )
+    revision = _revision()
     tags = {name: f"{arguments.registry}/distilrec-{name}:{version}-{revision}" for name in IMAGES}
+    fill_wheelhouse(arguments.torch)
     for name, tag in tags.items():
         build = {"BASE": arguments.base, "VERSION": version, "REVISION": revision}
         pairs = [part for key, value in build.items() for part in ("--build-arg", f"{key}={value}")]
@@ -42,7 +50,8 @@ def main() -> None:
 
 def fill_wheelhouse(torch: str) -> None:
     """One folder an image, with exactly what is installed: all pinned by constraints.txt, distilrec built once."""
-    shutil.rmtree(WHEELHOUSE, ignore_errors=True)
+    for left in (WHEELHOUSE, ROOT / "build" / "lib", *(ROOT / "build").glob("bdist.*")):
+        shutil.rmtree(left, ignore_errors=True)  # setuptools would pack what is no longer in src
     pinned = ("-c", str(ROOT / "constraints.txt"))
     links = ("--find-links", torch) if torch else ()
     _wheels("steps", *pinned, *links, str(ROOT))
@@ -58,7 +67,10 @@ def _pushed(tag: str) -> str:
     """The image by the digest that the registry gave it."""
     _run(DOCKER, "push", "--quiet", tag)
     digests = json.loads(_said(DOCKER, "inspect", "--format", "{{json .RepoDigests}}", tag))
-    return next(one for one in digests if one.startswith(f"{tag.rsplit(':', 1)[0]}@"))
+    repository = tag.rsplit(":", 1)[0]
+    names = (repository, repository.removeprefix("docker.io/"))  # as the engine writes its own default registry
+    digest = next(one.split("@")[1] for one in digests if one.split("@")[0] in names)
+    return f"{repository}@{digest}"
 
 
 def _require_digest(base: str) -> None:

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pyarrow as pa
@@ -18,11 +19,14 @@ from distilrec.core.objective import Objective
 from distilrec.core.sasrec import SASRec
 from distilrec.core.sequence_model import SequenceModel, initialise
 from distilrec.core.synthetic import markov_chain
+from distilrec.io.tracking import Origin
 from distilrec.steps.retrain import write_rankers
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 NUM_ITEMS, WIDTH, LENGTH = 12, 8, 10
+UNTRACKED = SimpleNamespace(origin=Origin(""))
+"""For steps whose run has no name."""
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 torch.set_num_threads(1)

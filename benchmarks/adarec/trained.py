@@ -24,6 +24,7 @@ from distilrec.io.jsons import read_json, write_json
 from distilrec.io.models import load_teacher
 from distilrec.io.progress import Progress
 from distilrec.io.store import LocalStore
+from distilrec.io.tracking import Origin
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import open_dataset
@@ -68,7 +69,7 @@ class Workshop:
     @cached_property
     def adapters(self) -> Adapters:
         """These trainings are not shown in MLflow."""
-        progress, untracked = Progress(self.folder, "retrain"), SimpleNamespace(log_epochs=lambda *_: None)
+        progress, untracked = Progress(self.folder, "retrain"), SimpleNamespace(origin=Origin(""))
         return Adapters(LocalStore(self.folder / "store"), progress, SimpleNamespace(), untracked, 0.0)
 
     @cached_property

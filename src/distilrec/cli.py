@@ -172,10 +172,14 @@ def compile(
 
 
 @app.command()
-def track(run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name in the store.")]) -> None:
+def track(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name in the store.")],
+    runs: Runs = Path("runs"),
+) -> None:
     """Show a run in MLflow, from what its steps kept; what is there already stays as it is."""
     from distilrec import entry
 
+    _store_in(runs)
     for scene, run_id, where in entry.track(run):
         print(f"{scene}: MLflow run {run_id}, {where}")
 
@@ -328,8 +332,10 @@ def promote(
 
 
 def _store_in(runs: Path) -> None:
-    """Unless the environment names another."""
+    """The store, and the tracking database beside it, unless the environment names others."""
     os.environ.setdefault("DISTILREC_STORE", str(runs.resolve() / "store"))
+    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{runs.resolve() / 'mlflow.db'}")
+    os.environ.setdefault("DISTILREC_MLFLOW_ARTIFACTS", str(runs.resolve() / "mlartifacts"))
 
 
 def _say(code: str, sentence: str, fix: str) -> None:

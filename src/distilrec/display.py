@@ -73,7 +73,10 @@ class RunDisplay:
         elif event == "resumed":
             self.resumed[step] = line["epoch"]
         elif event == "untracked":
+            is_news = not self.untracked
             self.untracked = line["why"]
+            if not is_news:
+                return
         else:
             self.newest[step] = {**self.newest.get(step, {}), **line}
         if not self.live and event in ("start", "done", "epoch", "resumed", "untracked"):
@@ -157,6 +160,8 @@ class RunDisplay:
             else:
                 row = (Text(f"  {step}", style="dim"), "", "", clock(self._left_in(step)))
             table.add_row(*row)
+        if self.untracked:
+            table.caption, table.caption_justify = f"not shown in MLflow yet: {self.untracked}", "left"
         return table
 
 

@@ -7,12 +7,14 @@ Environment:
     WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: set by torchrun for a training in several processes.
     MLFLOW_TRACKING_URI: default SQLite in ./runs/mlflow.db.
     MLFLOW_RUN_ID: the MLflow run to log into, of the step or of the whole pipeline; default: one is made.
-    DISTILREC_RUN: the pipeline run's name, the same for all its steps; default KFP_RUN_ID, then one from the scene.
+    DISTILREC_RUN: the pipeline run's name, the same for all its steps; default KFP_RUN_ID. Without
+        either, `promote` names the run by its content and logs it whole.
     KFP_RUN_ID, KFP_UI: Kubeflow's run and the address of its pages, for the link in MLflow.
     DISTILREC_MLFLOW_ARTIFACTS: folder of model artifacts where the tracking server has no place of its own.
 """
 
 import os
+import re
 import signal
 import sys
 import time
@@ -22,12 +24,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from distilrec.core.config import SceneConfig, checked_name, content_hash
+from distilrec.core.config import SceneConfig, checked_name
 from distilrec.core.errors import ArtifactError, DistilrecError, HeldError, RunError
 from distilrec.core.latency import LatencyTable
 from distilrec.core.parallel import ALONE, Processes
 from distilrec.io.jsons import read_json, write_json
-from distilrec.io.mlflow_server import MlflowServer
+from distilrec.io.mlflow_server import MlflowServer, in_a_hurry
 from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
 from distilrec.io.s3 import SCHEME, S3Store
@@ -168,12 +170,12 @@ def _step(
         processes = _joined(name)
         progress = Progress(folder, name, is_silent=processes.rank > 0)
         registry = _registry()
-        tracking = Tracking(registry.server, registry.store, _origin(config))
+        tracking = Tracking(registry.server, registry.store, _origin())
         _fix_threads(name, config.threads)
         adapters = Adapters(registry.store, progress, registry, tracking, _BEGAN, processes)
         progress.say("start")
         result = action(config, adapters)
-        if out and processes.rank == 0:
+        if out and tracking.origin.run and processes.rank == 0:
             keep(config, Path(out), tracking)
             _log_kept(name, config.scene, adapters)
         progress.say("done", seconds=adapters.stamp(name, "")["seconds"])
@@ -185,21 +187,19 @@ def _log_kept(step: str, scene: str, adapters: Adapters) -> None:
     draws it, or `distilrec track`."""
     if step in TRAININGS:
         try:
-            adapters.tracking.log(scene)
+            with in_a_hurry():
+                adapters.tracking.log(scene)
         except ArtifactError as error:
             adapters.progress.say("untracked", why=str(error))
 
 
-def _origin(config: SceneConfig) -> Origin:
+def _origin() -> Origin:
     environment = os.environ
     kfp = environment.get("KFP_RUN_ID", "")
-    named = (
-        environment.get("DISTILREC_RUN") or kfp or f"{config.scene}-{content_hash(config.model_dump(mode='json'))[:8]}"
-    )
     tags = {"kfp.run_id": kfp} if kfp else {}
     if kfp and "KFP_UI" in environment:
         tags["kfp.run_url"] = f"{environment['KFP_UI'].rstrip('/')}/#/runs/details/{kfp}"
-    return Origin(named, tags, environment.get("MLFLOW_RUN_ID", ""))
+    return Origin(environment.get("DISTILREC_RUN", kfp), tags, environment.get("MLFLOW_RUN_ID", ""))
 
 
 def _registry() -> Registry:
@@ -280,17 +280,14 @@ def doctor() -> "Iterator[Finding]":
 def track(run: str) -> list[tuple[str, str, str]]:
     """Log what is kept of a run, whatever was logged of it before: `run` is its folder, or its name in the store.
     Returns scene, MLflow run id and page or place of each."""
-    folder = Path(run)
-    described = folder / "run.json"
-    if described.is_file():
-        run = str(read_json(described)["run"])
-        os.environ.setdefault("DISTILREC_STORE", str(folder.resolve().parent / "store"))
+    described = Path(run) / "run.json"
+    name = str(read_json(described).get("run", "")) if described.is_file() else run
     registry = _registry()
-    tracking = Tracking(registry.server, registry.store, Origin(run))
-    scenes = sorted({record.scene for record in tracking.kept()})
+    tracking = Tracking(registry.server, registry.store, Origin(name))
+    scenes = sorted({record.scene for record in tracking.kept()}) if re.fullmatch(r"\w[\w.-]*", name) else []
     if not scenes:
         raise RunError(
-            "DR-RUN-006", f"{run} is no run that kept anything in {os.environ.get('DISTILREC_STORE', STORE)}"
+            "DR-RUN-006", f"{run} is no run of which {os.environ.get('DISTILREC_STORE', STORE)} keeps a step"
         )
     logged = [(scene, tracking.log(scene)) for scene in scenes]
     return [(scene, run_id, tracking.url(run_id) or registry.server.where) for scene, run_id in logged]

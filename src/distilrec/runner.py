@@ -19,6 +19,7 @@ import yaml
 from distilrec import __version__
 from distilrec.core.config import SceneConfig, content_hash
 from distilrec.core.errors import RunError
+from distilrec.core.revisions import REVISIONS
 from distilrec.io.jsons import read_json, read_lines, write_json, write_text
 from distilrec.io.page import render_markdown, render_page
 from distilrec.io.sources import fingerprint
@@ -77,7 +78,9 @@ def open_run(configs: list[SceneConfig], as_of: str, runs: Path, out: Path | Non
         raise RunError("DR-RUN-003", "a setting contains 'python3', which Kubeflow's local runner rewrites")
     prints = [fingerprint(config.data) for config in configs]
     prints += [sha256_of(Path(table)) for table in (config.search.latency_table for config in configs) if table]
-    identity = content_hash([config.model_dump(mode="json") for config in configs], prints, as_of, __version__)
+    identity = content_hash(
+        [config.model_dump(mode="json") for config in configs], prints, as_of, __version__, REVISIONS
+    )
     stem = names[0] if len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more"
     folder = (out or runs / f"{stem}-{identity[:8]}").resolve()
     name = _claim(folder, identity, stem)

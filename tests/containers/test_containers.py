@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
-import numpy as np
 import pytest
 
 from distilrec.core.synthetic import markov_chain
@@ -102,7 +101,7 @@ def _client(secrets):
 
 def _events() -> bytes:
     events = markov_chain(300, 60, 24, 0.9, seed=0)
-    rows = np.column_stack([events.users, events.items, events.times])
+    rows = zip(events.users.tolist(), events.items.tolist(), events.times.tolist(), strict=True)
     return ("user_id,item_id,timestamp\n" + "\n".join(f"u{u},i{i},{t}" for u, i, t in rows) + "\n").encode()
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import boto3
 import pytest
+from mlflow.exceptions import MlflowException
 
-from distilrec.core.config import SceneConfig
 from distilrec.core.errors import ArtifactError
 from distilrec.io.mlflow_server import MlflowServer
 from distilrec.io.promotions import PromotionLog, entry_after
@@ -16,7 +16,6 @@ from distilrec.io.registry import RankerFacts, Registry
 from distilrec.io.s3 import S3Store
 from distilrec.io.tracking import Origin, StepRecord, Tracking
 from distilrec.steps.govern import approve, rollback
-from distilrec.steps.tracked import Live
 from tests.conftest import write_student_rankers
 from tests.mlflowserver import mlflow_server
 from tests.s3server import s3_environment, s3_server
@@ -171,20 +170,66 @@ def test_a_run_that_somebody_opened_is_logged_into(registry, is_of_the_step):
     assert child.data.metrics["loss"] == 1.0 and child.data.tags["mlflow.parentRunId"] == outer
 
 
-def test_a_training_goes_on_while_the_server_is_away(registry, monkeypatch):
+def test_what_could_not_be_logged_is_logged_later(registry, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     away = tracking_of(registry, "shop-2", "http://127.0.0.1:9")
-    live = Live(SceneConfig(scene=SCENE, data={"source": "synthetic"}), "teach", away, seconds_between=0.0)
-    row = {"epoch": 1, "time": 1000.0, "losses": {"total": 2.0}, "valid": {"kept": 0.1}}
-    live.saved([row])
-    assert "MLflow at http://127.0.0.1:9" in live.problem
-    live.saved([row, row | {"epoch": 2}])  # not asked again
     away.keep(record("teach", "shop-2"))
     with pytest.raises(ArtifactError):
         away.log(SCENE)
     assert [one.step for one in tracking_of(registry, "shop-2").kept()] == ["teach"]
     parent = tracking_of(registry, "shop-2").log(SCENE)
     assert registry.server.client().get_run(parent).data.tags["distilrec.run"] == "shop-2"
+
+
+def test_an_outage_in_the_middle_is_made_good(registry, monkeypatch):
+    """The server goes away between any two requests; the next attempt ends where an undisturbed one does."""
+    real, allowed = type(registry.server.client()), [0]
+
+    class Dying(real):
+        def __getattribute__(self, name):
+            if name in ("create_run", "log_batch", "set_tag", "set_terminated"):
+                if not allowed[0]:
+                    raise MlflowException("the server is away")
+                allowed[0] -= 1
+            return super().__getattribute__(name)
+
+    tracking = tracking_of(registry, "shop-3")
+    for one in (record("teach", "shop-3"), record("promote", "shop-3", outcome={"ndcg": 0.5})):
+        tracking.keep(one)
+    monkeypatch.setattr(tracking.server, "client", Dying)
+    attempts = 0
+    while attempts < 100:
+        attempts, allowed[0] = attempts + 1, attempts + 1
+        try:
+            tracking.log(SCENE)
+            break
+        except ArtifactError:
+            pass
+    assert attempts > 3
+    runs = real().search_runs([registry.server.experiment(SCENE)], "tags.`distilrec.run` = 'shop-3'")
+    assert len(runs) == 3 and {run.info.status for run in runs} == {"FINISHED"}
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    assert parent.data.params == {"seed": "0"} and parent.data.metrics == {"ndcg": 0.5}
+
+
+def test_one_given_run_for_several_scenes_and_for_what_kubeflow_reused(registry):
+    """A task's own run gets that task's values alone; two scenes below one run have children of their own."""
+    client = registry.server.client()
+    experiment = client.create_experiment("shared")
+    outer = client.create_run(experiment).info.run_id
+    for scene in ("shop-a", "shop-b"):
+        tracking = tracking_of(registry, "shared")
+        tracking.keep(replace(record("teach", "shared", mlflow_run_id=outer), scene=scene))
+        assert tracking.log(scene) == outer
+    assert len(client.search_runs([experiment])) == 3
+    task = client.create_run(experiment, tags={"mlflow.parentRunId": outer}).info.run_id
+    promote = Tracking(registry.server, registry.store, Origin("reused", mlflow_run_id=task))
+    origin = promote.origin_of_the_run()
+    assert origin.mlflow_run_id == outer
+    promote.keep_missing(replace(record("teach", "reused"), origin=origin))
+    promote.keep(replace(record("promote", "reused"), origin=promote.origin, epochs=[]))
+    promote.log(SCENE)
+    assert "loss" not in client.get_run(task).data.metrics
 
 
 _real = socket.getaddrinfo

@@ -25,6 +25,7 @@ from distilrec.steps.promote import _warnings
 from distilrec.steps.retrain import retrain
 from distilrec.steps.search import search
 from distilrec.steps.teach import teach
+from tests.conftest import UNTRACKED
 
 SCENE = """
 scene: shop
@@ -53,7 +54,7 @@ def shop(tmp_path_factory):
 
 
 def _adapters(folder) -> Adapters:
-    return Adapters(LocalStore(folder / "store"), Progress(folder, "search"), SimpleNamespace(), SimpleNamespace(), 0.0)
+    return Adapters(LocalStore(folder / "store"), Progress(folder, "search"), SimpleNamespace(), UNTRACKED, 0.0)
 
 
 def _searched(shop, out, overrides):

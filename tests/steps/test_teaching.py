@@ -12,7 +12,7 @@ from distilrec.io.progress import Progress
 from distilrec.io.scratch import scratch_arrays
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.teaching import teacher_source
-from tests.conftest import LENGTH, chain, generator, sasrec
+from tests.conftest import LENGTH, UNTRACKED, chain, generator, sasrec
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def data():
 
 @pytest.fixture
 def adapters(tmp_path):
-    return Adapters(SimpleNamespace(), Progress(tmp_path, "retrain"), SimpleNamespace(), SimpleNamespace(), 0.0)
+    return Adapters(SimpleNamespace(), Progress(tmp_path, "retrain"), SimpleNamespace(), UNTRACKED, 0.0)
 
 
 def test_the_teacher_is_asked_at_the_first_question_and_never_again(data, adapters, monkeypatch):

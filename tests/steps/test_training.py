@@ -1,19 +1,22 @@
 import math
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from distilrec.core.errors import TrainingError
+from distilrec.core.errors import ArtifactError, TrainingError
 from distilrec.core.fit import BatchRecord, DivergedError, EpochRecord
 from distilrec.core.lessons import Losses
 from distilrec.core.snapshot import Snapshot
 from distilrec.io.progress import Progress
 from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore
+from distilrec.io.tracking import Origin
 from distilrec.steps import training
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.training import train
+from tests.conftest import UNTRACKED
 
 
 class _Epochs:
@@ -45,9 +48,9 @@ class _Diverging(_Epochs):
         raise DivergedError(self.number + 1, 1)
 
 
-def _train(one, tmp_path):
+def _train(one, tmp_path, tracking=UNTRACKED):
     config = load_scene("scene: shop\ndata: {source: synthetic}\n")
-    adapters = Adapters(LocalStore(tmp_path), Progress(tmp_path, "teach"), SimpleNamespace(), SimpleNamespace(), 0.0)
+    adapters = Adapters(LocalStore(tmp_path), Progress(tmp_path, "teach"), SimpleNamespace(), tracking, 0.0)
     return train(one, "teach", "abc", config, "kept", adapters)
 
 
@@ -74,6 +77,46 @@ def test_a_training_that_is_stopped_saves_its_last_whole_epoch(tmp_path, monkeyp
     saved = sorted(path.name for path in (tmp_path / "checkpoints/shop/teach-abc").glob("*.json"))
     assert saved == ["000001.json", "000003.json"]
     assert [row["epoch"] for row in _train(_Epochs(4), tmp_path)] == [1, 2, 3, 4]
+
+
+class _Away:
+    """Stands for an MLflow server that lets one wait, and then does not answer."""
+
+    origin, asked = Origin("shop-1"), 0
+
+    def log_epochs(self, scene, step, params, epochs):
+        self.asked += 1
+        time.sleep(0.3)
+        raise ArtifactError("DR-REG-005", "MLflow is away")
+
+
+def test_a_server_that_is_away_delays_no_checkpoint_and_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)
+    away = _Away()
+    history = _train(_Epochs(4), tmp_path, away)
+    assert away.asked == 1 and sum(row["seconds"] for row in history) < 0.3, "the wait is no part of the training"
+    said = [line for line in (tmp_path / "progress.jsonl").read_text().splitlines() if "untracked" in line]
+    assert len(said) == 1 and "MLflow is away" in said[0]
+    shown = []
+    there = SimpleNamespace(origin=Origin("shop-1"), log_epochs=lambda *given: shown.append(given[-1]))
+    again = tmp_path / "again"
+    again.mkdir()
+    _train(_Epochs(3), again, there)
+    assert [[epoch for epoch, _, _ in epochs] for epochs in shown] == [[1], [2], [3]], "each once"
+
+
+def test_stopping_does_not_wait_for_mlflow(tmp_path, monkeypatch):
+    class Stopped(_Epochs):
+        def records(self):
+            yield next(super().records())
+            raise SystemExit
+
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_REPORTS", 0.0)
+    away = _Away()
+    with pytest.raises(SystemExit):
+        _train(Stopped(3), tmp_path, away)
+    assert away.asked == 0
 
 
 def test_checkpoints_too_dear_for_their_share_are_left_out_but_for_the_first_and_the_last(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ every value carries the time at which it was first written, and the server takes
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from distilrec.core.errors import ArtifactError, RunError
@@ -29,7 +29,8 @@ class Origin:
     """Which pipeline run a step belongs to, and what else runs it.
 
     Attributes:
-        run: its name; the same for all its steps and for each attempt.
+        run: its name; the same for all its steps and for each attempt. Empty: nobody named it, and the last step names
+            it by what went into it.
         tags: of the run, such as where Kubeflow shows it.
         mlflow_run_id: the run that somebody opened for this step, or for the whole pipeline.
     """
@@ -82,26 +83,39 @@ class Tracking:
     def kept(self) -> list[StepRecord]:
         """All scenes and steps of the run, in the order of their ends."""
         keys = self.store.keys(f"{RECORDS}/{self.origin.run}")
-        return sorted((_record(self.store.get(key)) for key in keys), key=lambda record: record.time)
+        records = [_record(self.store.get(key)) for key in keys]
+        ours = [record for record in records if record.origin.run == self.origin.run]
+        return sorted(ours, key=lambda record: record.time)
+
+    def named(self, name: str) -> "Tracking":
+        """This, or, if the run has no name yet, that of the run called so."""
+        return self if self.origin.run else Tracking(self.server, self.store, replace(self.origin, run=name))
+
+    @answered
+    def origin_of_the_run(self) -> Origin:
+        """For steps other than the one that a run was opened for."""
+        given = self.origin.mlflow_run_id
+        tags = self.server.client().get_run(given).data.tags if given else {}
+        return replace(self.origin, mlflow_run_id=str(tags.get(PARENT, given)))
 
     @answered
     def log(self, scene: str) -> str:
         """Everything that is kept of this run's scene and not yet logged. Returns the parent run's id."""
-        parent = ""
+        parent = None
         for record in self.kept():
             if record.scene == scene:
                 parent, child = self._runs(record)
                 if child.data.tags.get(LOGGED) != str(record.time):
-                    self._log(record, parent, child.info.run_id)
+                    self._log(record, parent, child)
         if not parent:
             raise RunError("DR-RUN-006", f"nothing is kept of run {self.origin.run}, scene {scene}")
-        return parent
+        return str(parent.info.run_id)
 
     @answered
     def log_epochs(self, scene: str, step: str, params: dict[str, str], epochs: Epochs) -> None:
         """Of a training under way."""
         _, child = self._runs(StepRecord(self.origin, scene, step, 0.0, params, {}, {}, epochs))
-        self._metrics(child.info.run_id, epochs)
+        self._metrics(child, epochs)
 
     @answered
     def url(self, run_id: str) -> str | None:
@@ -112,55 +126,53 @@ class Tracking:
         base = f"{self.server.tracking_uri.split('://')[0]}://{self.server.where.split('://')[-1]}".rstrip("/")
         return f"{base}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
 
-    def _runs(self, record: StepRecord) -> tuple[str, Any]:
-        """The parent's id and the child, found by their tags or opened."""
+    def _runs(self, record: StepRecord) -> tuple[Any, Any]:
+        """Parent and child, found by their tags or opened."""
         client = self.server.client()
         parent = self._parent(client, record)
         if PARENT in parent.data.tags:  # somebody opened a run for this step alone
-            return str(parent.data.tags[PARENT]), parent
-        experiment, parent_id = parent.info.experiment_id, parent.info.run_id
-        words = f"tags.`{STEP}` = '{record.step}' and tags.`{PARENT}` = '{parent_id}'"
-        found = self._found(client, experiment, words)
-        if found:
-            return str(parent_id), found[0]
-        tags = {PARENT: parent_id, RUN: self.origin.run, SCENE: record.scene, STEP: record.step}
-        return str(parent_id), client.create_run(experiment, run_name=record.step, tags=tags)
+            return client.get_run(parent.data.tags[PARENT]), parent
+        return parent, self._found_or_opened(client, parent.info.experiment_id, record, parent.info.run_id)
 
     def _parent(self, client: Any, record: StepRecord) -> Any:
         if record.origin.mlflow_run_id:
             return client.get_run(record.origin.mlflow_run_id)
-        experiment = self.server.experiment(record.scene)
-        found = self._found(client, experiment, f"tags.`{STEP}` = '{PIPELINE}'")
-        if found:
-            if found[0].info.status == "FAILED":
-                client.update_run(found[0].info.run_id, status="RUNNING")
-            return found[0]
-        tags = {RUN: self.origin.run, SCENE: record.scene, STEP: PIPELINE, **record.origin.tags}
-        name = self.origin.run if self.origin.run.startswith(record.scene) else f"{record.scene}-{self.origin.run}"
-        parent = client.create_run(experiment, run_name=name, tags=tags)
-        params = [self.server.mlflow().entities.Param(k, v[:MAX_PARAM_LENGTH]) for k, v in record.params.items()]
-        client.log_batch(parent.info.run_id, params=params)
+        parent = self._found_or_opened(client, self.server.experiment(record.scene), record, "")
+        if len(parent.data.params) < len(record.params):
+            param = self.server.mlflow().entities.Param
+            params = [param(key, value[:MAX_PARAM_LENGTH]) for key, value in record.params.items()]
+            client.log_batch(parent.info.run_id, params=params)
         return parent
 
-    def _found(self, client: Any, experiment: str, words: str) -> list[Any]:
-        runs: list[Any] = client.search_runs([experiment], f"tags.`{RUN}` = '{self.origin.run}' and {words}")
-        return runs
+    def _found_or_opened(self, client: Any, experiment: str, record: StepRecord, parent_id: str) -> Any:
+        """The step's run below this parent; without one, the parent itself."""
+        tags = {RUN: self.origin.run, SCENE: record.scene, STEP: record.step if parent_id else PIPELINE}
+        tags |= {PARENT: parent_id} if parent_id else {}
+        found = client.search_runs([experiment], " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in tags))
+        if found:
+            return found[0]
+        name = self.origin.run if self.origin.run.startswith(record.scene) else f"{record.scene}-{self.origin.run}"
+        more = {} if parent_id else record.origin.tags
+        return client.create_run(experiment, run_name=record.step if parent_id else name, tags=tags | more)
 
-    def _log(self, record: StepRecord, parent: str, child: str) -> None:
+    def _log(self, record: StepRecord, parent: Any, child: Any) -> None:
+        """That it is logged is written last, so that an outage in the middle repeats it all. What somebody else opened,
+        somebody else closes."""
         client = self.server.client()
         self._metrics(child, [*record.epochs, (0, record.time, record.metrics)])
         for key, value in record.tags.items():
-            client.set_tag(child, key, value)
+            client.set_tag(child.info.run_id, key, value)
         self._metrics(parent, [(0, record.time, record.outcome)])
-        client.set_tag(child, LOGGED, str(record.time))
-        client.set_terminated(child)
-        if record.step == LAST_STEP:
-            client.set_terminated(parent)
+        ended = [child, parent] if record.step == LAST_STEP else [child]
+        for run in ended:
+            if run.data.tags.get(RUN) == self.origin.run:
+                client.set_terminated(run.info.run_id)
+        client.set_tag(child.info.run_id, LOGGED, str(record.time))
 
-    def _metrics(self, run_id: str, series: Epochs) -> None:
+    def _metrics(self, run: Any, series: Epochs) -> None:
         metric = self.server.mlflow().entities.Metric
         values = [metric(k, v, int(1000 * time), epoch) for epoch, time, named in series for k, v in named.items()]
-        self.server.client().log_batch(run_id, metrics=values)
+        self.server.client().log_batch(run.info.run_id, metrics=values)
 
 
 def _record(data: bytes) -> StepRecord:

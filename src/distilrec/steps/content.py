@@ -5,10 +5,7 @@ from typing import Any
 
 from distilrec import __version__
 from distilrec.core.config import SceneConfig, content_hash
-
-REVISIONS = {"search": 2}
-"""Raised where the code gives a step another result from the same settings between two versions of the package. The
-search's second: the cell's input is not rectified."""
+from distilrec.core.revisions import REVISIONS
 
 
 def content_of(step: str, config: SceneConfig, *inputs: Any) -> str:

@@ -24,7 +24,7 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.tracked import history_in, record_of
 
-SUMMARY_SCHEMA = 1
+SUMMARY_SCHEMA = 2
 EXAMPLE_LENGTH = 3
 LATENCY_LEEWAY = 1.15
 """Measured latency over the budget, before the report warns: the table is an estimate."""
@@ -191,9 +191,10 @@ def _tracked(
 ) -> str:  # fmt: skip
     """The whole run, with the steps that kept no record: Kubeflow took their outputs from another run. Returns its
     MLflow id."""
-    tracking = adapters.tracking
+    tracking = adapters.tracking.named(f"{config.scene}-{summary['content']}")
+    origin = tracking.origin_of_the_run()
     for step, manifest in manifests.items():
-        tracking.keep_missing(record_of(config, tracking.origin, manifest, histories.get(step, [])))
+        tracking.keep_missing(record_of(config, origin, manifest, histories.get(step, [])))
     last = adapters.stamp("promote", str(summary["content"]), **summary["data"])
     tracking.keep(record_of(config, tracking.origin, last, outcome=_outcome(summary)))
     return tracking.log(config.scene)

@@ -33,7 +33,7 @@ def teach(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> 
         knobs = config.teach.masked
         lesson = MaskedItems(knobs.share)
         masked = Fit(model, training_data, knobs, generator, objective, lesson, adapters.processes)
-        masked_history = train(masked, "teach", f"{content}-masked", config, data.deciding, adapters)
+        masked_history = train(masked, "teach", f"{content}-masked", config, data.deciding, adapters, is_shown=False)
         model.load_state_dict(masked.best_weights)
     training = Fit(model, training_data, config.teach, generator, objective, processes=adapters.processes)
     history = train(training, "teach", content, config, data.deciding, adapters)

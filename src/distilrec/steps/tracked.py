@@ -8,6 +8,7 @@ from typing import Any
 from distilrec.core.config import SceneConfig
 from distilrec.core.errors import ArtifactError
 from distilrec.io.jsons import read_json
+from distilrec.io.mlflow_server import in_a_hurry
 from distilrec.io.tracking import Epochs, Origin, StepRecord, Tracking
 
 METRICS = ("seconds", "trained_seconds", "padding")
@@ -44,24 +45,27 @@ def history_in(folder: Path) -> list[dict[str, Any]]:
 
 
 class Live:
-    """A training's finished epochs, as they are saved. The first failure is the last attempt: the record at the end
-    of the step has them all."""
+    """A training's saved epochs, shown while it runs. The first failure is the last attempt: the record at the end of
+    the step has them all."""
 
     def __init__(self, config: SceneConfig, step: str, tracking: Tracking, seconds_between: float) -> None:
         self.config, self.step, self.tracking = config, step, tracking
         self.seconds_between = seconds_between
-        self.problem = ""
-        self._told, self._last = 0, time.monotonic()
+        self._told, self._last, self._is_off = 0, time.monotonic(), not tracking.origin.run
 
-    def saved(self, history: list[dict[str, Any]]) -> None:
-        if self.problem or time.monotonic() - self._last < self.seconds_between:
-            return
-        epochs = epochs_of(history[self._told :])
+    def saved(self, history: list[dict[str, Any]]) -> str:
+        """Returns why they could not be shown, once."""
+        if self._is_off or time.monotonic() - self._last < self.seconds_between:
+            return ""
+        problem = ""
         try:
-            self.tracking.log_epochs(self.config.scene, self.step, params_of(self.config), epochs)
+            with in_a_hurry():
+                epochs = epochs_of(history[self._told :])
+                self.tracking.log_epochs(self.config.scene, self.step, params_of(self.config), epochs)
         except ArtifactError as error:
-            self.problem = str(error)
+            self._is_off, problem = True, str(error)
         self._told, self._last = len(history), time.monotonic()
+        return problem
 
 
 def epochs_of(history: Iterable[Mapping[str, Any]]) -> Epochs:

@@ -37,9 +37,16 @@ class Resumable(Protocol):
 
 
 def train(
-    training: Resumable, step: str, content: str, config: SceneConfig, deciding: str, adapters: Adapters
+    training: Resumable,
+    step: str,
+    content: str,
+    config: SceneConfig,
+    deciding: str,
+    adapters: Adapters,
+    is_shown: bool = True,
 ) -> History:
-    """Resume from the newest checkpoint if there is one, train to the end, and return the whole history.
+    """Resume from the newest checkpoint if there is one, train to the end, and return the whole history. `is_shown`:
+    in MLflow, while it runs.
 
     Raises:
         TrainingError: the loss is no longer finite.
@@ -52,8 +59,8 @@ def train(
         history = found[1]
         adapters.progress.say("resumed", epoch=training.epoch)
     _require_one_epoch(training.epoch, step, adapters.processes)
-    live = Live(config, step, adapters.tracking, SECONDS_BETWEEN_REPORTS)
-    saving = _Saving(checkpoints, adapters.processes, live)
+    live = Live(config, step, adapters.tracking, SECONDS_BETWEEN_REPORTS) if is_shown else None
+    saving = _Saving(checkpoints, adapters.processes)
     began = time.monotonic()
     try:
         for record in training.records():
@@ -65,6 +72,12 @@ def train(
             began = time.monotonic()  # so a checkpoint counts to the epoch after it
             saving.if_due(training, history)
             adapters.progress.say("epoch", **_headline(record, deciding), seconds=history[-1]["seconds"])
+            if live and saving.left is None and saving.is_first:
+                paused = time.monotonic()
+                problem = live.saved(history)
+                if problem:
+                    adapters.progress.say("untracked", why=problem)
+                began += time.monotonic() - paused
     except DivergedError as error:
         last = saving.epoch or (found[0].values["epoch"] if found else 0)
         kept = f"{checkpoints.prefix}/{last:06d}.safetensors" if last else "none"
@@ -73,8 +86,6 @@ def train(
         saving.at_end()
         raise
     saving.at_end()
-    if live.problem:
-        adapters.progress.say("untracked", why=live.problem)
     return history
 
 
@@ -84,8 +95,8 @@ class _Saving:
     left: tuple[int, Snapshot, History] | None = None
     """The newest epoch, if it was not saved."""
 
-    def __init__(self, checkpoints: Checkpoints, processes: Processes, live: Live) -> None:
-        self.checkpoints, self.is_first, self.live = checkpoints, processes.rank == 0, live
+    def __init__(self, checkpoints: Checkpoints, processes: Processes) -> None:
+        self.checkpoints, self.is_first = checkpoints, processes.rank == 0
         self.epoch = 0
         self._due = 0.0
 
@@ -102,8 +113,7 @@ class _Saving:
         """Or when stopped: nothing of a finished epoch is lost."""
         if self.left:
             self.checkpoints.save(*self.left)
-            self.epoch, history, self.left = self.left[0], self.left[2], None
-            self.live.saved(history)
+            self.epoch, self.left = self.left[0], None
 
 
 def _require_one_epoch(epoch: int, step: str, processes: Processes) -> None:
