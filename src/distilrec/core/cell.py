@@ -6,8 +6,8 @@
 The architecture is shared by all cells or each depth has its own; operation weights are never shared (AdaRec code;
 adarec.md section 2). With a searched depth the state after the drawn cell feeds the output (AdaBERT).
 
-The release also rectifies the cell's input, and so loses the sign of every embedding: the same architecture ranks
-clearly better without (docs/adarec.md). Its operation table, "as-released", keeps that.
+The release also rectifies the cell's input, and so loses the sign of every embedding; docs/adarec.md has what that
+costs. Its operation table, "as-released", keeps it.
 
 Shapes: B sequences, L positions, D width, E edges, R rows of logits, O operations, K depths.
 """
