@@ -79,8 +79,11 @@ def _require_digest(base: str) -> None:
 
 
 def _revision() -> str:
-    """Of the commit; files that differ from it are said."""
-    return _said("git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=-changed")
+    """Of the commit; files that differ from it are said. Sources that came without their history have none."""
+    try:
+        return _said("git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=-changed")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _arguments() -> argparse.Namespace:
