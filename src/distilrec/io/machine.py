@@ -8,7 +8,7 @@ from typing import Any
 
 import distilrec
 
-PACKAGES = ("torch", "onnxruntime", "numpy", "POT", "mlflow-skinny", "kfp", "pyarrow")
+PACKAGES = ("torch", "onnxruntime", "numpy", "POT", "kfp", "pyarrow")
 
 
 def describe_machine() -> dict[str, Any]:
@@ -22,9 +22,9 @@ def describe_machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    return {"distilrec": distilrec.__version__, "python": platform.python_version()} | {
-        package: version(package) for package in PACKAGES
-    }
+    """MLflow by its client's part, which is all that a step's image has."""
+    ours = {"distilrec": distilrec.__version__, "python": platform.python_version(), "mlflow": version("mlflow-skinny")}
+    return ours | {package: version(package) for package in PACKAGES}
 
 
 def _cpu_model() -> str:
