@@ -37,8 +37,8 @@ AGAINST_USEARCH = 100_000
 
 def index(results: Results) -> None:
     shop = workshop()
-    curve: dict[str, Any] = {}
-    for size in SIZES:
+    curve: dict[str, Any] = results.raw.get("index", {})  # of a run that was stopped
+    for size in (size for size in SIZES if str(size) not in curve):
         curve[str(size)] = _measured(shop, size)
         results.keep("index", curve)
     largest = curve[str(SIZES[-1])]
