@@ -1,4 +1,4 @@
-"""Exact scoring against the index, as the catalogue grows: the product's own rankers, and what usearch does instead.
+"""Exact scoring against the index, as the catalogue grows: the product's own rankers, and what graphs do instead.
 
 The states are a trained teacher's, of MovieLens-1M's test users. So are the vectors of its 3,416 items; a larger
 catalogue is made of them: one item's vector and half the difference of two others' for each new item.
@@ -24,15 +24,19 @@ from distilrec.core.events import histories
 from distilrec.core.latency import median_ratio
 from distilrec.core.sasrec import SASRec
 from distilrec.io.export import export_onnx
-from distilrec.io.rankers import BUILDING_EFFORT, NEIGHBOURS, complete_ranker, equally_long, write_indexed
+from distilrec.io.rankers import complete_ranker, equally_long, write_indexed
 from distilrec.serving.distilrec_ranker import Ranker
 from distilrec.steps.timing import Pace, interleaved
 
 SIZES = (3_416, 100_000, 1_000_000)
-EFFORTS = (64, 128, 256, 512, 1024)
+EFFORTS = (16, 32, 64, 128, 256)
 GOAL = 0.95
 NUM_USERS, PACE = 1000, Pace(20, 300)
-AGAINST_USEARCH = 100_000
+AGAINST_GRAPHS = 100_000
+NEIGHBOURS, BUILDING_EFFORT = 32, 200
+"""Of the graphs: edges of an item, and candidates kept while it is put in (M and efConstruction of Malkov and Yashunin,
+2018)."""
+GRAPH_EFFORTS = (64, 128, 256, 512, 1024)
 
 
 def index(results: Results) -> None:
@@ -92,10 +96,10 @@ def _measured(shop: Workshop, size: int) -> dict[str, Any]:
                 "ratio": ratio.value,
                 "interval": [ratio.low, ratio.high],
             }
-        if size == AGAINST_USEARCH:
+        if size == AGAINST_GRAPHS:
             looked_up = [indexed.look_up(one) for one in asked]
             states = [indexed.model.states(one.ids_BL, one.lengths_B) for one in looked_up]
-            found["libraries"] = _libraries(vectors_VD, np.concatenate(states))
+            found["graphs"] = _graphs(vectors_VD, np.concatenate(states))
     return found
 
 
@@ -117,11 +121,13 @@ def _recall(exact: list[list[Any]], found: list[list[Any]]) -> float:
     return float(np.mean([len({*a} & {*b}) / len(a) for a, b in zip(exact, found, strict=True)]))
 
 
-def _libraries(vectors_VD: NDArray[np.float32], states_ND: NDArray[np.float32]) -> dict[str, Any]:
-    """Ten of the best by each library's graph, the same one, one thread; usearch if it is installed."""
+def _graphs(vectors_VD: NDArray[np.float32], states_ND: NDArray[np.float32]) -> dict[str, Any]:
+    """Ten of the best, nothing left out, by each library's graph, the same one, one thread; usearch if it is
+    installed."""
     import faiss
 
-    longer_VE, asked_NE = equally_long(vectors_VD), np.pad(states_ND, ((0, 0), (0, 1)))
+    longer_VE = equally_long(vectors_VD)
+    asked_NE = np.pad(states_ND, ((0, 0), (0, longer_VE.shape[1] - states_ND.shape[1])))
     truth = np.argsort(-(states_ND @ vectors_VD.T), axis=1)[:, :10].tolist()
     faiss.omp_set_num_threads(1)
     graph = faiss.IndexHNSWFlat(longer_VE.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
@@ -135,7 +141,7 @@ def _libraries(vectors_VD: NDArray[np.float32], states_ND: NDArray[np.float32]) 
         other = Index(ndim=longer_VE.shape[1], metric="ip", connectivity=NEIGHBOURS, expansion_add=BUILDING_EFFORT)
         numbers = np.arange(len(longer_VE))
         found["usearch"] = {"seconds_to_build": _seconds(lambda: other.add(numbers, longer_VE, threads=1))}
-    for effort in EFFORTS:
+    for effort in GRAPH_EFFORTS:
         settings = faiss.SearchParametersHNSW(efSearch=effort)
         ask = {"faiss": lambda one, settings=settings: graph.search(one[None], 10, params=settings)[1][0]}
         if other is not None:

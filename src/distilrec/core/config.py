@@ -310,8 +310,8 @@ class Serve(Closed):
     finds the best of a large catalogue without scoring all of it."""
     max_int8_loss: float = Field(0.01, ge=0, le=1)
     """Of validation NDCG@10, relative to float32: the gate holds an int8 student that loses more."""
-    index_effort: int = Field(256, ge=1, le=100_000)
-    """Candidates that a search of the index keeps (efSearch): more find more, and take longer."""
+    index_effort: int = Field(64, ge=1, le=100_000)
+    """Lists of the index that a search reads (nprobe): more find more, and take longer."""
     min_index_recall: float = Field(0.95, ge=0, le=1)
     """Share of the ten best items, on validation, that the index must find, or the gate holds the student."""
 

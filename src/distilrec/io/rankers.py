@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from distilrec.core.errors import ArtifactError
 from distilrec.serving.distilrec_ranker import Ranker, RankerError, verified, write_settings
 
-NEIGHBOURS, BUILDING_EFFORT = 32, 200
-"""Of the index: edges of an item, and candidates kept while it is put in (M and efConstruction of Malkov and Yashunin,
-2018)."""
+LISTS_OVER_ROOT, ROUNDS, SAMPLES_OF_LIST = 4, 8, 64
+"""Of the index: lists over the square root of the number of items, rounds of k-means, and items it learns from."""
+LANES = 8
+"""Vectors are padded to a multiple of it, or half-precision products are not vectorised."""
 
 
 def complete_ranker(folder: Path, items: Path, scene: str, exclude_seen: bool) -> None:
@@ -29,20 +30,28 @@ def write_indexed(source: Path, target: Path, vectors_VD: NDArray[np.float32], e
     """The ranker `source` with an index of its item vectors; `effort` as in `Index`."""
     shutil.copytree(source, target)
     faiss.omp_set_num_threads(threads)
-    graph = faiss.IndexHNSWFlat(vectors_VD.shape[1] + 1, NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = BUILDING_EFFORT
-    graph.add(equally_long(vectors_VD))
-    faiss.write_index(graph, str(target / "index.faiss"))
+    longer_VE = equally_long(vectors_VD)
+    count, width = longer_VE.shape
+    lists = min(count, round(LISTS_OVER_ROOT * count**0.5))
+    half = faiss.ScalarQuantizer.QT_fp16
+    index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(width), width, lists, half, faiss.METRIC_INNER_PRODUCT)
+    index.cp.niter, index.cp.spherical = ROUNDS, True
+    index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, SAMPLES_OF_LIST
+    index.train(longer_VE)
+    index.add(longer_VE)
+    faiss.write_index(index, str(target / "index.faiss"))
     settings = verified(source)
     kept = {name: settings[name] for name in ("scene", "exclude_seen")}
     write_settings(target, {**kept, "index_effort": effort})
 
 
 def equally_long(vectors_VD: NDArray[np.float32]) -> NDArray[np.float32]:
-    """With one more coordinate, shape (V, D + 1), that makes all as long as the longest."""
+    """With one more coordinate that makes all as long as the longest, and zeros up to a multiple of `LANES`:
+    shape (V, E)."""
     squares_V = np.square(vectors_VD).sum(axis=1)
     rest_V = np.sqrt(np.maximum(squares_V.max() - squares_V, 0.0))
-    return np.concatenate([vectors_VD, rest_V[:, None]], axis=1)
+    longer_VE = np.concatenate([vectors_VD, rest_V[:, None]], axis=1)
+    return np.pad(longer_VE, ((0, 0), (0, -longer_VE.shape[1] % LANES)))
 
 
 def open_ranker(folder: Path, threads: int = 1) -> Ranker:

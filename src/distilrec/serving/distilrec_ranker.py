@@ -27,7 +27,7 @@ MOST_USERS = 10_000
 MOST_AT_ONCE, MOST_SCORES = 256, 16_000_000
 """Users answered together, and scores held, 64 MB: larger requests are answered in parts."""
 MOST_OF_INDEX = 0.1
-"""Share of the catalogue that an index is asked for; beyond it all scores are computed."""
+"""Share of the catalogue that may be asked of an index or barred from it; beyond it all scores are computed."""
 DEFAULT_K = 10
 ONE_BY_ONE = "one-by-one"
 """Metadata of graphs whose answers would depend on who else is in the batch: quantised activations share a range."""
@@ -126,31 +126,40 @@ class Exported:
 
 
 class Index:
-    """Item vectors as a graph (HNSW) that leads to most of the best items without asking all. The vectors have one
-    more coordinate, which makes them equally long: then the largest inner product is the nearest vector (Bachrach et
-    al., RecSys 2014), which the graph needs. Its threads are those of the process."""
+    """Item vectors in lists of like ones, of which only those nearest to a state are read (IVF; Jegou et al., 2011).
+    The vectors are kept in half precision, and have one more coordinate, which makes them equally long: then the
+    largest inner product is the nearest vector (Bachrach et al., RecSys 2014). Its threads are those of the process."""
 
     def __init__(self, path: Path, effort: int, threads: int) -> None:
-        """`effort` candidates are kept on the way (efSearch): more find more, and take longer."""
+        """`effort` lists are read (nprobe): more find more, and take longer."""
         try:
             import faiss
         except ImportError:
             raise RankerError(f"{path} needs faiss: pip install faiss-cpu") from None
         faiss.omp_set_num_threads(threads)
         try:
-            self._graph = faiss.read_index(str(path))
+            self._lists = faiss.read_index(str(path))
         except Exception as error:  # faiss raises what its C++ threw
             raise RankerError(f"{path} cannot be read as an index: {_shown(str(error))}") from None
-        self._settings: Any = faiss.SearchParametersHNSW  # type: ignore[attr-defined]  # not in faiss's own stubs
+        if not isinstance(self._lists, faiss.IndexIVF):
+            raise RankerError(f"{path} is an index of another kind than this ranker reads")
+        self._faiss: Any = faiss
         self.effort = effort
 
-    def search(self, states_BD: States, count: int) -> Scored:
-        """The best `count` items that it finds for each user, best first."""
-        asked_BD = np.pad(states_BD, ((0, 0), (0, 1)))
-        settings = self._settings(efSearch=max(self.effort, count))
-        scores_BC, items_BC = self._graph.search(asked_BD, count, params=settings)
+    def search(self, states_BD: States, count: int, left_out: Sequence[NDArray[np.int64]]) -> Scored:
+        """The best `count` items that it finds for each user, best first, none of those left out for that user."""
+        asked_BE = np.pad(states_BD, ((0, 0), (0, self._lists.d - states_BD.shape[1])))
+        found = [self._of_one(asked_BE[row : row + 1], count, items) for row, items in enumerate(left_out)]
+        scores_BC = np.concatenate([scores for scores, _ in found])
+        items_BC = np.concatenate([items for _, items in found])
         scores_BC[items_BC < 0] = -math.inf
         return Scored(scores_BC, items_BC)
+
+    def _of_one(self, asked_1E: States, count: int, items: NDArray[np.int64]) -> tuple[States, NDArray[np.int64]]:
+        others = self._faiss.IDSelectorNot(self._faiss.IDSelectorBatch(items)) if len(items) else None
+        settings = self._faiss.SearchParametersIVF(nprobe=self.effort, sel=others)
+        found: tuple[States, NDArray[np.int64]] = self._lists.search(asked_1E, count, params=settings)
+        return found
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -255,13 +264,14 @@ class Ranker:
         leaves_out_seen: bool,
         is_barred_V: NDArray[np.bool_] | None = None,
     ) -> Scored:
-        """Enough candidates for k to remain; the whole catalogue where there is no index or it would not pay."""
-        count = k + (0 if is_barred_V is None else int(is_barred_V.sum()))
-        if leaves_out_seen:
-            count += max(map(len, looked_up.seen))
-        if self.index is None or count > MOST_OF_INDEX * self.num_items:
-            return Scored(self.model.scores(states_BD))
-        return self.index.search(states_BD, count)
+        """The whole catalogue, nothing left out; or where an index pays and finds k for everyone, those k."""
+        barred = np.flatnonzero(is_barred_V) if is_barred_V is not None else np.empty(0, dtype=np.int64)
+        if self.index is not None and k + len(barred) <= MOST_OF_INDEX * self.num_items:
+            seen = looked_up.seen if leaves_out_seen else [barred[:0]] * len(states_BD)
+            found = self.index.search(states_BD, k, [np.concatenate([barred, one]) for one in seen])
+            if np.isfinite(found.scores_BC).all():
+                return found
+        return Scored(self.model.scores(states_BD))
 
     def best(
         self,
@@ -271,16 +281,16 @@ class Ranker:
         leaves_out_seen: bool,
         is_barred_V: NDArray[np.bool_] | None = None,
     ) -> list[Recommendation]:
-        """Overwrites scores that are left out; of equal ones the first candidate is first. The unknown get what is
-        popular."""
+        """Overwrites scores of the catalogue that are left out; of equal ones the first candidate is first. The unknown
+        get what is popular."""
         answers = []
         for row, seen in enumerate(looked_up.seen):
             items_C = None if scored.items_BC is None or not len(seen) else scored.items_BC[row]
             scores_C = scored.scores_BC[row] if len(seen) else self.popularity.copy()
-            if is_barred_V is not None:
-                scores_C[is_barred_V if items_C is None else is_barred_V[items_C]] = -math.inf
-            if leaves_out_seen:
-                scores_C[seen if items_C is None else np.isin(items_C, seen)] = -math.inf
+            if items_C is None and is_barred_V is not None:
+                scores_C[is_barred_V] = -math.inf
+            if items_C is None and leaves_out_seen:
+                scores_C[seen] = -math.inf
             best = top(scores_C, k)
             chosen = best if items_C is None else items_C[best]
             answers.append(
