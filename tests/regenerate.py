@@ -38,7 +38,8 @@ def normalised(text: str) -> str:
 
 
 def golden_files() -> dict[Path, object]:
-    files = {ROOT / "components" / step / "component.yaml": component_of(step) for step in STEPS}
+    names = ("open_run", *STEPS, "close_run")
+    files = {ROOT / "components" / name / "component.yaml": component_of(name) for name in names}
     return files | {ROOT / "pipelines" / "retrain_scene" / "pipeline.yaml": retrain_scene}
 
 

@@ -17,7 +17,7 @@ def benchmark(
     """Count and time teacher and student.
 
     Args:
-        scene: the scene's config: YAML text, or the path of a YAML file.
+        scene: the scene's config: YAML text, an s3:// location, or the path of a YAML file.
         overrides: settings that differ, such as `teach.max_epochs=5`.
         teacher: what teach wrote.
         student: what retrain wrote.

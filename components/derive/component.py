@@ -16,7 +16,7 @@ def derive(
     """Derive the genotype from the search.
 
     Args:
-        scene: the scene's config: YAML text, or the path of a YAML file.
+        scene: the scene's config: YAML text, an s3:// location, or the path of a YAML file.
         overrides: settings that differ, such as `teach.max_epochs=5`.
         search: what search wrote.
         genotype: genotype, drawing, cost, inherited weights.

@@ -17,7 +17,7 @@ def evaluate(
     """Measure teacher, student, champion and floors on the same test users.
 
     Args:
-        scene: the scene's config: YAML text, or the path of a YAML file.
+        scene: the scene's config: YAML text, an s3:// location, or the path of a YAML file.
         overrides: settings that differ, such as `teach.max_epochs=5`.
         dataset: what prepare wrote.
         student: what retrain wrote.

@@ -16,7 +16,7 @@ def prepare(
     """Turn raw interactions into a dataset with floors.
 
     Args:
-        scene: the scene's config: YAML text, or the path of a YAML file.
+        scene: the scene's config: YAML text, an s3:// location, or the path of a YAML file.
         overrides: settings that differ, such as `teach.max_epochs=5`.
         as_of: only events before this ISO 8601 date or time; empty means all.
         dataset: sequences, item table, floors.

@@ -26,7 +26,7 @@ def promote(
     """Decide, register, record, and write the scene's summary and report.
 
     Args:
-        scene: the scene's config: YAML text, or the path of a YAML file.
+        scene: the scene's config: YAML text, an s3:// location, or the path of a YAML file.
         overrides: settings that differ, such as `teach.max_epochs=5`.
         require_promotion: fail if the gate holds the student.
         dataset: what prepare wrote.

@@ -18,7 +18,7 @@ def retrain(
     """Train the derived student with distillation; export it and its teacher.
 
     Args:
-        scene: the scene's config: YAML text, or the path of a YAML file.
+        scene: the scene's config: YAML text, an s3:// location, or the path of a YAML file.
         overrides: settings that differ, such as `teach.max_epochs=5`.
         dataset: what prepare wrote.
         teacher: what teach wrote.

@@ -17,7 +17,7 @@ def search(
     """Search the student's architecture by gradient.
 
     Args:
-        scene: the scene's config: YAML text, or the path of a YAML file.
+        scene: the scene's config: YAML text, an s3:// location, or the path of a YAML file.
         overrides: settings that differ, such as `teach.max_epochs=5`.
         dataset: what prepare wrote.
         teacher: what teach wrote.

@@ -16,7 +16,7 @@ def teach(
     """Train the teacher.
 
     Args:
-        scene: the scene's config: YAML text, or the path of a YAML file.
+        scene: the scene's config: YAML text, an s3:// location, or the path of a YAML file.
         overrides: settings that differ, such as `teach.max_epochs=5`.
         dataset: what prepare wrote.
         teacher: weights, config, history.

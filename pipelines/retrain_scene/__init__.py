@@ -1,5 +1,5 @@
 """The per-scene pipeline."""
 
-from distilrec.pipelines.retrain_scene.pipeline import retrain_scene
+from distilrec.pipelines.retrain_scene.pipeline import retrain_scene, retrain_scene_with
 
-__all__ = ["retrain_scene"]
+__all__ = ["retrain_scene", "retrain_scene_with"]

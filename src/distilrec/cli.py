@@ -2,13 +2,14 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from distilrec import __version__
-from distilrec.core.errors import DistilrecError, HeldError
+from distilrec.core.errors import DistilrecError, HeldError, RunError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,7 +59,7 @@ def run(
 ) -> None:
     """Run the whole pipeline for each scene on this machine. The same command again resumes."""
     from distilrec.display import RunDisplay, console, print_plan, print_result
-    from distilrec.entry import planned
+    from distilrec.entry import planned, release
     from distilrec.io.scenes import load_scene
     from distilrec.runner import join, last_words, locked, open_run, run_scene
 
@@ -81,11 +82,13 @@ def run(
                 with RunDisplay(scene.config.scene, plans[scene.config.scene]["predicted_seconds"]) as display:
                     outcome = run_scene(opened, scene, require_promotion, lock, display.watch)
             except KeyboardInterrupt:
+                release(scene.config.scene, opened.name)
                 print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
                 sys.exit(INTERRUPTED)
             if outcome.error:
                 _say(outcome.error["code"], f"{scene.config.scene}: {outcome.error['sentence']}", outcome.error["fix"])
             elif outcome.exit_code:
+                release(scene.config.scene, opened.name)
                 print(last_words(scene), file=sys.stderr)
                 print(
                     f"{scene.config.scene}: the pipeline failed; see {scene.folder / 'pipeline.log'}", file=sys.stderr
@@ -163,12 +166,22 @@ def publish(
 def compile(
     target: Annotated[Path, typer.Argument(metavar="PIPELINE.yaml", help="The file to write.")],
     lock: Annotated[Path, typer.Option(help="What `make images` wrote.")] = Path("images.lock"),
+    tasks: Annotated[
+        Path | None,
+        typer.Option(help="YAML that changes what tasks are given: processors, memory, accelerators, nodes."),
+    ] = None,
 ) -> None:
-    """Write the pipeline for Kubeflow, its images by the digests that were pushed."""
-    from distilrec.io.compiled import locked_image, write_pipeline
+    """Write the pipeline for Kubeflow, its image by the digest that was pushed."""
+    from distilrec.core.tasks import TASKS
+    from distilrec.io.compiled import locked_image, read_tasks
 
-    image = locked_image(lock)
-    print(f"{write_pipeline(target, image)} steps of {image} in {target}")
+    image, table = locked_image(lock), read_tasks(tasks) if tasks else TASKS
+    if not find_spec("kfp"):
+        raise RunError("DR-RUN-008", "Kubeflow's SDK is not installed here")
+    from distilrec.pipelines.compiling import compile_pipeline
+
+    compile_pipeline(target, image, table)
+    print(f"{len(table)} tasks of {image} in {target}")
 
 
 @app.command()
@@ -221,6 +234,16 @@ def approve(
 
     _store_in(runs)
     print_history([allow(scene, version, because)])
+
+
+@app.command()
+def release(scene: SceneOrName, runs: Runs = Path("runs")) -> None:
+    """Give a scene back for a run that ended without doing so itself, so that another may begin."""
+    from distilrec import entry
+
+    _store_in(runs)
+    holder = entry.release(scene)
+    print(f"{scene}: given back for {holder}" if holder else f"{scene}: no run has it")
 
 
 @app.command()

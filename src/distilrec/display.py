@@ -64,6 +64,8 @@ class RunDisplay:
 
     def _take(self, line: dict[str, Any]) -> None:
         step, event = line["step"], line["event"]
+        if step not in STEPS and event != "untracked":
+            return
         if event == "start":
             self.began[step] = line["time"]
         elif event == "done":

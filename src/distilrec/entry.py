@@ -10,6 +10,7 @@ Environment:
     DISTILREC_RUN: the pipeline run's name, the same for all its steps; default KFP_RUN_ID. Without
         either, `promote` names the run by its content and logs it whole.
     KFP_RUN_ID, KFP_UI: Kubeflow's run and the address of its pages, for the link in MLflow.
+    DISTILREC_WEBHOOK: address to which the outcome of a run is posted as JSON; optional, a secret.
     DISTILREC_MLFLOW_ARTIFACTS: folder of model artifacts where the tracking server has no place of its own.
 """
 
@@ -28,7 +29,9 @@ from distilrec.core.config import SceneConfig, checked_name
 from distilrec.core.errors import ArtifactError, DistilrecError, HeldError, RunError
 from distilrec.core.latency import LatencyTable
 from distilrec.core.parallel import ALONE, Processes
+from distilrec.core.tasks import CLOSING, OPENING
 from distilrec.io.jsons import read_json, write_json
+from distilrec.io.leases import Lease
 from distilrec.io.mlflow_server import MlflowServer, in_a_hurry
 from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
@@ -51,6 +54,32 @@ TERMINATED = 143
 STORE = "runs/store"
 Result = TypeVar("Result")
 _BEGAN = time.monotonic()
+
+
+def open_run(scene: str, overrides: str, as_of: str) -> None:
+    """Before the steps: a run of a scene that another run has goes no further."""
+    from distilrec.steps.running import open_run as run
+
+    is_cached = "KFP_RUN_ID" in os.environ
+    _step(OPENING, scene, overrides, lambda config, adapters: run(config, as_of, is_cached, adapters))
+
+
+def close_run(scene: str, overrides: str, state: str, problem: str) -> None:
+    """After the steps, however they ended; `state` and `problem` as Kubeflow puts them."""
+    from distilrec.steps.running import close_run as run
+
+    webhook = os.environ.get("DISTILREC_WEBHOOK", "")
+    _step(CLOSING, scene, overrides, lambda config, adapters: run(config, state, problem, webhook, adapters))
+
+
+def release(scene: str, holder: str = "") -> str:
+    """Give a scene's lease back for a run that cannot: the one called so, or whichever has it. Returns its name."""
+    lease = Lease(_store(), _scene_name(scene), holder)
+    held = lease.newest()
+    if not held or not held.holder:
+        return ""
+    Lease(lease.store, lease.scene, holder or held.holder).give_back()
+    return held.holder
 
 
 def prepare(scene: str, overrides: str, as_of: str, dataset: str) -> dict[str, Any]:

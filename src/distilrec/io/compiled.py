@@ -1,29 +1,50 @@
-"""The compiled pipeline, as it comes with the package, for images of one's own."""
+"""What is needed to compile the pipeline for a cluster, and the file that comes out."""
 
 import json
-from importlib.resources import files
 from pathlib import Path
 
+import yaml
+from pydantic import ValidationError
+
 from distilrec.core.errors import ConfigError, RunError
+from distilrec.core.tasks import TASKS, Task, tasks_with
 from distilrec.io.jsons import write_text
 
-PLACEHOLDER = "image: distilrec-python:"
 STEPS_IMAGE = "steps"
 
 
-def write_pipeline(target: Path, image: str) -> int:
-    """The pipeline with this image for every step. Returns how many steps it has.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    lines = (files("distilrec.pipelines.retrain_scene") / "pipeline.yaml").read_text(encoding="utf-8").splitlines()
-    replaced = [f"{line[: line.index(PLACEHOLDER)]}image: {image}" if PLACEHOLDER in line else line for line in lines]
+def write_pipeline(target: Path, text: str) -> None:
+    """Raises RunError if the file cannot be written."""
     try:
-        write_text(target, "\n".join(replaced) + "\n")
+        write_text(target, text)
     except OSError as error:
         raise RunError("DR-RUN-004", f"{target} cannot be written: {error.strerror}") from None
-    return sum(PLACEHOLDER in line for line in lines)
+
+
+def read_tasks(path: Path) -> dict[str, Task]:
+    """The table of tasks, with what this YAML file says of some of them.
+
+    Raises:
+        ConfigError: it is no such file, or names a task or a setting that there is not.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("DR-CONF-001", f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError("DR-CONF-001", f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict) or not all(isinstance(settings, dict) for settings in tree.values()):
+        raise ConfigError("DR-CONF-001", f"{path} is no mapping of tasks to their settings")
+    unknown = [name for name in tree if name not in TASKS]
+    if unknown:
+        raise ConfigError("DR-CONF-002", f"{path}: the pipeline has no task {unknown[0]!r}; it has {', '.join(TASKS)}")
+    try:
+        return tasks_with(tree)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(map(str, problem["loc"]))
+        words = f"{path}: {key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        raise ConfigError("DR-CONF-003", words) from None
 
 
 def locked_image(lock: Path) -> str:

@@ -39,7 +39,7 @@ class Lease:
         """
         while True:
             held = self.newest()
-            if held and held.holder not in ("", self.holder) and held.until > self.clock():
+            if held and self._is_anothers(held):
                 left = round((held.until - self.clock()) / 60)
                 words = f"scene {self.scene} is being run by {held.holder}, for at most {left} minutes more"
                 raise RunError("DR-RUN-007", words)
@@ -52,9 +52,16 @@ class Lease:
         if held and held.holder == self.holder:
             self._append(held, "", self.clock())
 
+    def is_held_by_another(self) -> bool:
+        held = self.newest()
+        return held is not None and self._is_anothers(held)
+
     def newest(self) -> Holding | None:
         keys = self.store.keys(self.prefix)
         return Holding(**json.loads(self.store.get(keys[-1]))) if keys else None
+
+    def _is_anothers(self, held: Holding) -> bool:
+        return held.holder not in ("", self.holder) and held.until > self.clock()
 
     def _append(self, held: Holding | None, holder: str, until: float) -> bool:
         """False if another process took the number first."""

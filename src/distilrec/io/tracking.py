@@ -112,6 +112,27 @@ class Tracking:
         return str(parent.info.run_id)
 
     @answered
+    def open(self, scene: str, params: dict[str, str]) -> str:
+        """The whole run, before its first step or another attempt at it. Returns its id."""
+        run = self._whole(scene, params)
+        if self._is_ours(run):
+            self.server.client().update_run(run.info.run_id, status="RUNNING")
+        return str(run.info.run_id)
+
+    @answered
+    def close(self, scene: str, params: dict[str, str], is_well: bool) -> str:
+        """After its last step, or after one that failed; what the steps kept is logged first. Returns the run's id."""
+        if any(record.scene == scene for record in self.kept()):
+            self.log(scene)
+        client, whole = self.server.client(), self._whole(scene, params)
+        found = client.search_runs([whole.info.experiment_id], f"tags.`{PARENT}` = '{whole.info.run_id}'")
+        stopped = [run for run in found if run.info.status == "RUNNING"]
+        for run, ended_well in [*((run, False) for run in stopped), (whole, is_well)]:
+            if self._is_ours(run):
+                client.set_terminated(run.info.run_id, "FINISHED" if ended_well else "FAILED")
+        return str(whole.info.run_id)
+
+    @answered
     def log_epochs(self, scene: str, step: str, params: dict[str, str], epochs: Epochs) -> None:
         """Of a training under way."""
         _, child = self._runs(StepRecord(self.origin, scene, step, 0.0, params, {}, {}, epochs))
@@ -125,6 +146,15 @@ class Tracking:
         run = self.server.client().get_run(run_id)
         base = f"{self.server.tracking_uri.split('://')[0]}://{self.server.where.split('://')[-1]}".rstrip("/")
         return f"{base}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+
+    def _whole(self, scene: str, params: dict[str, str]) -> Any:
+        client = self.server.client()
+        run = self._parent(client, StepRecord(self.origin, scene, PIPELINE, 0.0, params, {}, {}, []))
+        return client.get_run(run.data.tags[PARENT]) if PARENT in run.data.tags else run
+
+    def _is_ours(self, run: Any) -> bool:
+        """What somebody else opened, somebody else closes."""
+        return bool(run.data.tags.get(RUN) == self.origin.run)
 
     def _runs(self, record: StepRecord) -> tuple[Any, Any]:
         """Parent and child, found by their tags or opened."""
@@ -156,8 +186,7 @@ class Tracking:
         return client.create_run(experiment, run_name=record.step if parent_id else name, tags=tags | more)
 
     def _log(self, record: StepRecord, parent: Any, child: Any) -> None:
-        """That it is logged is written last, so that an outage in the middle repeats it all. What somebody else opened,
-        somebody else closes."""
+        """That it is logged is written last, so that an outage in the middle repeats it all."""
         client = self.server.client()
         self._metrics(child, [*record.epochs, (0, record.time, record.metrics)])
         for key, value in record.tags.items():
@@ -165,7 +194,7 @@ class Tracking:
         self._metrics(parent, [(0, record.time, record.outcome)])
         ended = [child, parent] if record.step == LAST_STEP else [child]
         for run in ended:
-            if run.data.tags.get(RUN) == self.origin.run:
+            if self._is_ours(run):
                 client.set_terminated(run.info.run_id)
         client.set_tag(child.info.run_id, LOGGED, str(record.time))
 

@@ -1,4 +1,4 @@
-"""One attempt of the pipeline in containers: `python -m tests.containers.attempt JOB.json`. A process of its own, since
+"""The pipeline in containers: `python -m tests.containers.running JOB.json`. A process of its own, since
 KFP's runner is one for a process."""
 
 import json

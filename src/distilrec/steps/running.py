@@ -1,0 +1,117 @@
+"""The beginning and the end of a pipeline run, around its eight steps."""
+
+import json
+import re
+import time
+import urllib.request
+from datetime import UTC, date, datetime
+from typing import Any
+
+from distilrec.core.config import SceneConfig
+from distilrec.core.errors import ArtifactError, ConfigError
+from distilrec.core.tasks import LEASE_HOURS
+from distilrec.io.leases import Lease
+from distilrec.io.mlflow_server import in_a_hurry
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.tracked import params_of
+
+SUCCEEDED = "SUCCEEDED"
+HEADLINES = ("student_over_teacher", "p50.teacher_onnx_over_student_onnx")
+ATTEMPTS, SECONDS_BETWEEN, SECONDS_TO_ANSWER = 3, 2.0, 10
+"""Of telling the webhook."""
+
+
+def open_run(config: SceneConfig, as_of: str, is_cached: bool, adapters: Adapters) -> None:
+    """Take the scene's lease and open the run in MLflow; a server that is away is no reason not to train.
+
+    Args:
+        is_cached: Kubeflow may answer prepare from its cache, so `as_of` must say which data are meant.
+
+    Raises:
+        ConfigError: `as_of` is no day that has begun.
+        RunError: another run has the scene.
+    """
+    if is_cached:
+        _require_settled(as_of)
+    if not adapters.tracking.origin.run:
+        return  # nobody named it: it cannot be told from another
+    Lease(adapters.store, config.scene, adapters.tracking.origin.run).take(LEASE_HOURS * 3600)
+    try:
+        with in_a_hurry():
+            run_id = adapters.tracking.open(config.scene, params_of(config))
+            adapters.progress.say("opened", mlflow=adapters.tracking.url(run_id) or run_id)
+    except ArtifactError as error:
+        adapters.progress.say("untracked", why=str(error))
+
+
+def _require_settled(as_of: str) -> None:
+    words = "on Kubeflow it is the day up to which data are read, such as 2026-01-31 or [[ScheduledTime.2006-01-02]]"
+    if not re.match(r"\d{4}-\d\d-\d\d", as_of):
+        raise ConfigError("DR-CONF-003", f"as_of is {as_of!r}; {words}, or prepare would be taken from the cache")
+    try:
+        day = date.fromisoformat(as_of[:10])
+    except ValueError:
+        raise ConfigError("DR-CONF-003", f"as_of is {as_of!r}, which is no day; {words}") from None
+    if day > datetime.now(UTC).date():
+        raise ConfigError("DR-CONF-003", f"as_of is {as_of!r}, which is yet to come; {words}")
+
+
+def close_run(config: SceneConfig, state: str, problem: str, webhook: str, adapters: Adapters) -> dict[str, Any]:
+    """Give the lease back, close the run in MLflow, tell the webhook; each of them whatever becomes of the others.
+
+    Args:
+        state: of the steps, as Kubeflow names it: SUCCEEDED, FAILED, CANCELLED.
+        problem: what Kubeflow says of a failure.
+        webhook: where to post the outcome; empty for nowhere.
+
+    Returns:
+        The outcome.
+    """
+    lease = Lease(adapters.store, config.scene, adapters.tracking.origin.run)
+    if lease.is_held_by_another():  # then nothing was begun
+        outcome = _outcome(config, state, problem or "another run has the scene", {}, adapters)
+    else:
+        lease.give_back()
+        outcome = _outcome(config, state, problem, _closed(config, state, adapters), adapters)
+    adapters.progress.say("outcome", **outcome)
+    if webhook and not _told(webhook, outcome):
+        adapters.progress.say("untold", why="the webhook did not take the outcome")
+    return outcome
+
+
+def _closed(config: SceneConfig, state: str, adapters: Adapters) -> dict[str, str]:
+    """MLflow's id and page of the run; empty if it does not answer."""
+    try:
+        run_id = adapters.tracking.close(config.scene, params_of(config), state == SUCCEEDED)
+        return {"run_id": run_id, "url": adapters.tracking.url(run_id) or ""}
+    except ArtifactError as error:
+        adapters.progress.say("untracked", why=str(error))
+        return {}
+
+
+def _outcome(
+    config: SceneConfig, state: str, problem: str, mlflow: dict[str, str], adapters: Adapters
+) -> dict[str, Any]:
+    origin = adapters.tracking.origin
+    kept = [record.outcome for record in adapters.tracking.kept() if record.scene == config.scene and record.outcome]
+    return {
+        "scene": config.scene,
+        "run": origin.run,
+        "state": state,
+        "problem": problem,
+        "metrics": {name: kept[-1][name] for name in HEADLINES} if kept else {},
+        "mlflow": mlflow,
+        "kfp": origin.tags.get("kfp.run_url", ""),
+    }
+
+
+def _told(webhook: str, outcome: dict[str, Any]) -> bool:
+    """The address is a secret, so nothing is said of it."""
+    request = urllib.request.Request(webhook, json.dumps(outcome).encode(), {"Content-Type": "application/json"})
+    for attempt in range(ATTEMPTS):
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER):
+                return True
+        except (OSError, ValueError):  # refused, unreachable, or no address
+            time.sleep(SECONDS_BETWEEN * attempt)
+    return False

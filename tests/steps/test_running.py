@@ -1,0 +1,122 @@
+"""The beginning and the end of a run: who has the scene, what MLflow shows, who is told."""
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from distilrec.core.errors import ConfigError, RunError
+from distilrec.io.leases import Lease
+from distilrec.io.mlflow_server import MlflowServer
+from distilrec.io.progress import Progress
+from distilrec.io.registry import Registry
+from distilrec.io.scenes import load_scene
+from distilrec.io.store import LocalStore
+from distilrec.io.tracking import Origin, StepRecord, Tracking
+from distilrec.steps import running
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.running import close_run, open_run
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow, pandas and pydantic warn of one another
+CONFIG = load_scene("scene: shop\ndata: {source: synthetic}\n")
+OUTCOME = {"student_over_teacher": 0.98, "p50.teacher_onnx_over_student_onnx": 9.0, "student.kept.mrr_at_1": 0.1}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("place")
+
+
+def adapters(place, run, address=""):
+    store = LocalStore(place / "store")
+    server = MlflowServer(address or f"sqlite:///{place / 'mlflow.db'}", None)
+    tracking = Tracking(server, store, Origin(run))
+    return Adapters(store, Progress(None, "open-run"), Registry(server, store), tracking, 0.0)
+
+
+def record(run, step, outcome=None):
+    return StepRecord(Origin(run), "shop", step, 1.0, {}, {}, {"seconds": 2.0}, [], outcome or {})
+
+
+def statuses(place, run):
+    client = MlflowServer(f"sqlite:///{place / 'mlflow.db'}", None).client()
+    experiment = client.get_experiment_by_name("distilrec/shop").experiment_id
+    found = client.search_runs([experiment], f"tags.`distilrec.run` = '{run}'")
+    return {each.info.run_name: each.info.status for each in found}
+
+
+@contextmanager
+def webhook():
+    """Yields its address and what was posted there."""
+    posted = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", posted
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_run_from_its_opening_to_its_end(place):
+    mine, other = adapters(place, "shop-mine"), adapters(place, "shop-other")
+    open_run(CONFIG, "", False, mine)
+    open_run(CONFIG, "", False, mine)  # another attempt
+    assert statuses(place, "shop-mine") == {"shop-mine": "RUNNING"}
+    with pytest.raises(RunError, match="shop is being run by shop-mine"):
+        open_run(CONFIG, "", False, other)
+    outcome = close_run(CONFIG, "FAILED", "", "", other)
+    assert outcome["problem"] == "another run has the scene" and outcome["mlflow"] == {}
+    assert Lease(mine.store, "shop", "").newest().holder == "shop-mine"
+    mine.tracking.keep(record("shop-mine", "teach"))
+    mine.tracking.keep(record("shop-mine", "promote", OUTCOME))
+    with webhook() as (address, posted):
+        outcome = close_run(CONFIG, "SUCCEEDED", "", address, mine)
+    assert posted == [outcome] and outcome["metrics"] == dict(list(OUTCOME.items())[:2])
+    assert statuses(place, "shop-mine") == {"shop-mine": "FINISHED", "teach": "FINISHED", "promote": "FINISHED"}
+    open_run(CONFIG, "", False, other)
+
+
+def test_a_failed_run_is_shown_as_failed_with_the_training_that_it_left(place):
+    mine = adapters(place, "shop-failed")
+    Lease(mine.store, "shop", "shop-other").give_back()
+    open_run(CONFIG, "", False, mine)
+    mine.tracking.keep(record("shop-failed", "prepare"))
+    mine.tracking.log_epochs("shop", "teach", {}, [(1, 1.0, {"loss.total": 2.0})])
+    outcome = close_run(CONFIG, "FAILED", "teach was killed", "", mine)
+    assert (outcome["state"], outcome["problem"], outcome["metrics"]) == ("FAILED", "teach was killed", {})
+    assert statuses(place, "shop-failed") == {"shop-failed": "FAILED", "prepare": "FINISHED", "teach": "FAILED"}
+    open_run(CONFIG, "", False, mine)
+    assert statuses(place, "shop-failed")["shop-failed"] == "RUNNING"
+    Lease(mine.store, "shop", "shop-failed").give_back()
+
+
+def test_neither_mlflow_nor_the_webhook_keeps_a_run_from_its_way(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(running, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mine = adapters(tmp_path, "shop-alone", address="http://127.0.0.1:9")
+    open_run(CONFIG, "", False, mine)
+    assert close_run(CONFIG, "SUCCEEDED", "", "http://127.0.0.1:9/secret", mine)["mlflow"] == {}
+    assert not Lease(mine.store, "shop", "").newest().holder
+    said = capsys.readouterr().out
+    assert "untracked" in said and "untold" in said and "secret" not in said
+
+
+@pytest.mark.parametrize("as_of", ["", "latest", "[[ScheduledTime.2006-01-02]]", "2026-02-31", "2999-01-01"])
+def test_where_outputs_may_come_from_a_cache_the_day_must_be_said(tmp_path, as_of):
+    mine = adapters(tmp_path, "shop-cached")
+    with pytest.raises(ConfigError, match="as_of is"):
+        open_run(CONFIG, as_of, True, mine)
+    assert Lease(mine.store, "shop", "").newest() is None
