@@ -5,7 +5,7 @@ BIN := .venv/bin
 ALL := under-25 25-34 35-and-over
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo demo-long test test-containers images check bench golden clean
+.PHONY: help env demo demo-long test test-containers images manifests check bench golden clean
 
 help: ## This list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ test-containers: env ## The pipeline in containers, on a container engine, S3, M
 
 images: env ## Build and push both images: make images BASE=IMAGE@sha256:... REGISTRY=registry.example/team
 	$(BIN)/python images/build.py --base $(BASE) --registry $(REGISTRY)
+
+manifests: env ## Render the manifests and check them against Kubernetes' schemas.
+	$(BIN)/python manifests/check.py
 
 check: env ## Lint, format and types.
 	$(BIN)/ruff check .
