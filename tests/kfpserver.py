@@ -188,9 +188,6 @@ class KfpServer:
         if run_id not in self.runs:
             raise Refused(404, f"no recurring run {run_id}")
         self.runs[run_id] |= {"mode": mode, "status": status}
-        for run in self.runs.values():
-            mark = mark_of(run["description"])
-            self.most_enabled = max(self.most_enabled, len(self.enabled(mark[0])) if mark else 0)
         return {}
 
     def _keep(self, where: dict[str, dict], key: str, body: dict) -> dict:
@@ -244,6 +241,9 @@ class KfpServer:
         if way == "before":
             raise Refused(500, "upset before")
         answer = getattr(self, operation)(*arguments, **query) if operation else {"tag_name": self.tag}
+        for run in self.runs.values():
+            mark = mark_of(run["description"])
+            self.most_enabled = max(self.most_enabled, len(self.enabled(mark[0])) if mark else 0)
         if way:
             raise Refused(500 if way == "after" else 0, "upset after")
         return answer

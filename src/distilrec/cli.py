@@ -343,7 +343,8 @@ def plan_schedules(file: File = "schedules.yaml", kfp: Kfp = "") -> None:
     """Say what `apply` would change."""
     from distilrec import entry
 
-    print("\n".join(entry.plan_schedules(file, kfp)))
+    for line in entry.plan_schedules(file, kfp) or ["nothing is scheduled"]:
+        print(line)
 
 
 @schedules.command("apply")

@@ -331,6 +331,7 @@ ROW = {"scene": "shop.yaml", "cron": "0 30 2 * * *"}
         ({"schedules": [{**ROW, "scene": "none.yaml"}]}, "DR-CONF-001", ["none.yaml"]),
         ({"schedules": [{**ROW, "scene": "pipeline.yaml"}]}, "DR-CONF-001", ["pipeline.yaml"]),
         ({"schedules": [{**ROW, "scene": "s3:///none"}]}, "DR-STORE-007", ["s3:///none"]),
+        ({"schedules": [{**ROW, "scene": "scene: shop\ndata: 3"}]}, "DR-CONF-003", ["schedules.0.scene"]),
         ({"schedules": [ROW, ROW]}, "DR-SCHED-002", ["shop", "2 schedules"]),
         ({"schedules": [{**ROW, "crom": ""}]}, "DR-CONF-002", ["schedules.yaml", "crom", "'cron'"]),
         ({"scedules": []}, "DR-CONF-002", ["schedules.yaml", "scedules"]),

@@ -78,7 +78,7 @@ def _number(text: str, low: int, names: list[str]) -> int:
 class Schedule(Closed):
     """When a scene is run."""
 
-    scene: str = Field(min_length=1)
+    scene: str = Field(pattern=r"^(s3://)?[^\n:]+$")
     """The scene's file, from the folder of the schedules or in s3://. Its text is what Kubeflow keeps and runs."""
     cron: Annotated[str, AfterValidator(checked_cron)]
     """Six fields, seconds first: "0 30 2 * * *" is half past two every night, in UTC unless Kubeflow says otherwise."""
