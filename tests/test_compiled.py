@@ -22,9 +22,9 @@ def _compiled(folder, *arguments):
     return list(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
 
 
-@pytest.fixture(scope="module")
-def documents(tmp_path_factory):
-    return _compiled(tmp_path_factory.mktemp("compiled"))
+@pytest.fixture(scope="module", params=["one scene", "many scenes"])
+def documents(request, tmp_path_factory):
+    return _compiled(tmp_path_factory.mktemp("compiled"), *(["--backfill"] if "many" in request.param else []))
 
 
 def _containers(specification):
@@ -39,7 +39,8 @@ def _platform(platform):
 
 def _tasks(specification):
     handler = specification["components"]["comp-exit-handler-1"]["dag"]["tasks"]
-    return handler | {CLOSING: specification["root"]["dag"]["tasks"][CLOSING]}
+    whole = specification["components"].get("comp-retrain-scene", specification["root"])["dag"]["tasks"]
+    return handler | {CLOSING: whole[CLOSING]}
 
 
 def test_every_task_has_its_image_by_digest_its_limits_and_no_pip(documents):

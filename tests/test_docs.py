@@ -6,6 +6,7 @@ import shlex
 import subprocess
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 from tests.test_cli import DISTILREC
@@ -60,8 +61,12 @@ def _blocks(kind: str) -> list:
 
 @pytest.mark.parametrize("text", _blocks("yaml"))
 def test_settings_shown_in_the_docs_are_valid(text):
+    from distilrec.core.schedules import Schedules
     from distilrec.io.scenes import load_scene
 
+    if text.startswith("pipeline:"):
+        assert Schedules.model_validate(yaml.safe_load(text)).schedules
+        return
     missing = "" if text.startswith("scene:") else "scene: shop\ndata: {source: synthetic}\n"
     assert load_scene(missing + text).scene
 

@@ -18,6 +18,9 @@ app = typer.Typer(
     help="Turn a scene's interaction log into a small, fast student.",
 )
 
+schedules = typer.Typer(no_args_is_help=True, help="When Kubeflow runs which scene, from one file.")
+app.add_typer(schedules, name="schedules")
+
 INTERRUPTED = 130
 
 Scenes = Annotated[list[str], typer.Argument(metavar="SCENE.yaml...", help="One or more scene files.")]
@@ -29,6 +32,10 @@ AsOf = Annotated[str, typer.Option(help="Only events before this ISO 8601 date o
 SceneOrName = Annotated[str, typer.Argument(metavar="SCENE", help="The scene's name, or its YAML file.")]
 Runs = Annotated[
     Path, typer.Option(envvar="DISTILREC_RUNS", help="Folder of all runs, the store and the tracking database.")
+]
+File = Annotated[str, typer.Option(help="The schedules.")]
+Kfp = Annotated[
+    str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", metavar="URL", help="The address of Kubeflow Pipelines.")
 ]
 Folder = Annotated[str, typer.Option(help="A folder that a step wrote, or will write.")]
 
@@ -170,6 +177,7 @@ def compile(
         Path | None,
         typer.Option(help="YAML that changes what tasks are given: processors, memory, accelerators, nodes."),
     ] = None,
+    backfill: Annotated[bool, typer.Option(help="The pipeline for many scenes instead of that for one.")] = False,
 ) -> None:
     """Write the pipeline for Kubeflow, its image by the digest that was pushed."""
     from distilrec.core.tasks import TASKS
@@ -180,7 +188,7 @@ def compile(
         raise RunError("DR-RUN-008", "Kubeflow's SDK is not installed here")
     from distilrec.pipelines.compiling import compile_pipeline
 
-    compile_pipeline(target, image, table)
+    compile_pipeline(target, image, table, backfill)
     print(f"{len(table)} tasks of {image} in {target}")
 
 
@@ -352,6 +360,33 @@ def promote(
 
     paths = (dataset, teacher, search, genotype, student, quality, latency, outcome)
     entry.promote(scene, _text(overrides), require_promotion, *paths)
+
+
+@schedules.command("plan")
+def plan_schedules(file: File = "schedules.yaml", kfp: Kfp = "") -> None:
+    """Say what `apply` would change."""
+    from distilrec import entry
+
+    for line in entry.plan_schedules(file, kfp) or ["nothing is scheduled"]:
+        print(line)
+
+
+@schedules.command("apply")
+def apply_schedules(file: File = "schedules.yaml", kfp: Kfp = "") -> None:
+    """Bring Kubeflow to what the file says. Interrupted or refused half way, the same command goes on."""
+    from distilrec import entry
+
+    for line in entry.apply_schedules(file, kfp):
+        print(line, flush=True)
+
+
+@schedules.command("list")
+def list_schedules(file: File = "schedules.yaml", kfp: Kfp = "") -> None:
+    """List the recurring runs that distilrec made in the file's experiment."""
+    from distilrec.display import print_schedules
+    from distilrec.entry import list_schedules as ask
+
+    print_schedules(ask(file, kfp))
 
 
 def _store_in(runs: Path) -> None:

@@ -18,6 +18,7 @@ from rich.text import Text
 from distilrec.core.estimate import STEPS
 
 if TYPE_CHECKING:
+    from distilrec.core.schedules import Found
     from distilrec.io.promotions import Entry
     from distilrec.serving.distilrec_ranker import Recommendation
 
@@ -241,6 +242,21 @@ def print_history(entries: "list[Entry]") -> None:
         )
         for reason in entry.reasons:
             console.print(Padding(Text(reason), (0, 0, 0, 6)))
+
+
+def print_schedules(runs: "list[Found]") -> None:
+    widths = [max((len(text) for text in column), default=0) for column in zip(*map(_columns, runs), strict=True)]
+    for run in runs:
+        cells = [text.ljust(width) for text, width in zip(_columns(run), widths, strict=True)]
+        console.print(Text("  ".join(cells), style="" if run.is_enabled else "dim"), soft_wrap=True)
+    if not runs:
+        print("nothing is scheduled")
+
+
+def _columns(run: "Found") -> tuple[str, ...]:
+    made = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.created))
+    word = "enabled" if run.is_enabled else "disabled"
+    return run.scene, word, run.cron, f"pipeline {run.name.rpartition(' ')[2]}", f"made {made} UTC", run.id
 
 
 def print_answer(scene: str, version: str, found: "Recommendation", titles: list[str]) -> None:

@@ -12,6 +12,8 @@ Environment:
     KFP_RUN_ID, KFP_UI: Kubeflow's run and the address of its pages, for the link in MLflow.
     DISTILREC_WEBHOOK: address to which the outcome of a run is posted as JSON; optional, a secret.
     DISTILREC_MLFLOW_ARTIFACTS: folder of model artifacts where the tracking server has no place of its own.
+    KF_PIPELINES_ENDPOINT: address of Kubeflow Pipelines, for the schedules.
+    KF_PIPELINES_SA_TOKEN_PATH: file of a token for it; or KFP_TOKEN, the token itself; without either none is sent.
 """
 
 import os
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distilrec.core.config import SceneConfig, checked_name
-from distilrec.core.errors import ArtifactError, DistilrecError, HeldError, RunError
+from distilrec.core.errors import ArtifactError, DistilrecError, HeldError, KubeflowError, RunError
 from distilrec.core.latency import LatencyTable
 from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.tasks import CLOSING, OPENING
@@ -43,6 +45,8 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.tracked import keep
 
 if TYPE_CHECKING:
+    from distilrec.core.schedules import Found
+    from distilrec.io.kubeflow import Kubeflow
     from distilrec.io.promotions import Entry
     from distilrec.steps.doctor import Finding
     from distilrec.steps.recommend import Answer
@@ -360,3 +364,37 @@ def recommend(
     from distilrec.steps.recommend import recommend as run
 
     return run(_scene_name(scene), history, k, exclude_seen, exclude, allow, _registry())
+
+
+def plan_schedules(file: str, address: str) -> list[str]:
+    """What `apply_schedules` would change, a line each. `address`: of Kubeflow Pipelines, or empty."""
+    from distilrec.steps.schedules import plan
+
+    found, _ = plan(Path(file), lambda namespace: _kubeflow(address, namespace))
+    return found.lines()
+
+
+def apply_schedules(file: str, address: str) -> Iterator[str]:
+    """What `plan_schedules` says, then each change after it is made; nothing if there is none."""
+    from distilrec.steps.schedules import apply, plan
+
+    found, kubeflow = plan(Path(file), lambda namespace: _kubeflow(address, namespace))
+    yield from found.lines()
+    yield from apply(found, kubeflow)
+
+
+def list_schedules(file: str, address: str) -> "list[Found]":
+    from distilrec.steps.schedules import listed
+
+    return listed(Path(file), lambda namespace: _kubeflow(address, namespace))
+
+
+def _kubeflow(address: str, namespace: str | None) -> "Kubeflow":
+    from distilrec.io.kubeflow import Kubeflow
+
+    file, token = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", ""), os.environ.get("KFP_TOKEN", "")
+    try:
+        token = Path(file).read_text(encoding="ascii") if file else token
+    except (OSError, UnicodeDecodeError):
+        raise KubeflowError("DR-KFP-001", f"the token file {file} cannot be read") from None
+    return Kubeflow(address or os.environ.get("KF_PIPELINES_ENDPOINT", ""), token.strip(), namespace)

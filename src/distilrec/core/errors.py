@@ -16,7 +16,7 @@ class Kind:
 
 
 CATALOGUE: dict[str, Kind] = {
-    "DR-CONF-001": Kind("the scene file cannot be read as YAML", "correct the line named"),
+    "DR-CONF-001": Kind("a scene or schedules file that cannot be read as YAML", "correct the line named"),
     "DR-CONF-002": Kind("an unknown key", "use the key suggested, or remove it"),
     "DR-CONF-003": Kind("a value outside its range or of the wrong type", "choose a value inside the limit named"),
     "DR-CONF-004": Kind(
@@ -29,6 +29,39 @@ CATALOGUE: dict[str, Kind] = {
         "a latency table of another machine, runtime or student", "make one with `distilrec profile` for this scene"
     ),
     "DR-CONF-008": Kind("no images.lock, or one without digests", "run `make images`, or name the file with --lock"),
+    "DR-SCHED-001": Kind(
+        "a cron that is not six fields inside their ranges",
+        "write seconds, minutes, hours, day of month, month and day of week, such as `0 30 2 * * *`",
+    ),
+    "DR-SCHED-002": Kind("two schedules of one scene", "keep one of them"),
+    "DR-SCHED-003": Kind(
+        "a parameter that the compiled pipeline does not take", "give the pipeline's own parameters, each of its type"
+    ),
+    "DR-SCHED-004": Kind(
+        "a compiled pipeline that is missing, or has an image without a digest",
+        "write it with `distilrec compile` from an images.lock, and name it under pipeline",
+    ),
+    "DR-SCHED-005": Kind(
+        "a scene that is scheduled in another experiment too", "take it out of the schedules of one of the two"
+    ),
+    "DR-SCHED-006": Kind(
+        "a scene too long for a parameter of Kubeflow", "leave out of the scene file what has its default"
+    ),
+    "DR-KFP-001": Kind(
+        "a Kubeflow that refuses these credentials",
+        "name the file of a token in KF_PIPELINES_SA_TOKEN_PATH, or put one in KFP_TOKEN, of someone who may do this",
+    ),
+    "DR-KFP-002": Kind(
+        "an address where Kubeflow Pipelines does not answer as v2beta1",
+        "check --kfp or KF_PIPELINES_ENDPOINT: `http://ml-pipeline.kubeflow:8888` inside a cluster",
+    ),
+    "DR-KFP-003": Kind("a Kubeflow Pipelines that is too old", "bring it to 2.17"),
+    "DR-KFP-004": Kind(
+        "a Kubeflow that does not answer, or fails",
+        "check --kfp or KF_PIPELINES_ENDPOINT and its log, then try again: what was done before is taken up",
+    ),
+    "DR-KFP-005": Kind("a Kubeflow that refuses a request", "read its reason, which is named"),
+    "DR-KFP-006": Kind("Kubeflow's client is not installed", "run `pip install 'distilrec[pipeline]'`"),
     "DR-DATA-001": Kind("a file that does not exist or may not be read", "check the path"),
     "DR-DATA-002": Kind("a file that cannot be read as a table", "write it as CSV, TSV or Parquet with a header"),
     "DR-DATA-003": Kind("a column that the file does not have", "name the right column under data.columns"),
@@ -151,6 +184,10 @@ class AlteredError(StoreError):
 
 class ArtifactError(InputError):
     """A folder that a step should read is not what a step wrote."""
+
+
+class KubeflowError(InputError):
+    """A Kubeflow that cannot be used."""
 
 
 class TrainingError(InputError):

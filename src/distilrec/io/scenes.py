@@ -23,7 +23,7 @@ def load_scene(scene: str, overrides: str = "") -> SceneConfig:
     Raises:
         ConfigError: unreadable YAML, an unknown key, a value out of its range.
     """
-    text, folder = _text_of(scene)
+    text, folder = scene_text(scene)
     try:
         tree = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
@@ -35,11 +35,16 @@ def load_scene(scene: str, overrides: str = "") -> SceneConfig:
     try:
         config = SceneConfig.model_validate(tree)
     except ValidationError as error:
-        raise _explained(error) from None
+        raise explained(error, SceneConfig) from None
     return _with_absolute_paths(config, folder)
 
 
-def _text_of(scene: str) -> tuple[str, Path]:
+def scene_text(scene: str) -> tuple[str, Path]:
+    """The YAML of a file's path, an s3:// location or YAML itself, and the folder from which its paths count.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     if scene.startswith(SCHEME) and "\n" not in scene:
         return _text_in_bucket(scene), Path.cwd()
     if "\n" in scene or ":" in scene:
@@ -76,8 +81,8 @@ def _override(tree: dict[str, Any], assignment: str) -> None:
         raise ConfigError("DR-CONF-003", f"override {assignment!r}: {value!r} is no YAML value") from None
 
 
-def _explained(error: ValidationError) -> ConfigError:
-    """The first problem, in one sentence."""
+def explained(error: ValidationError, kind: type[BaseModel]) -> ConfigError:
+    """The first problem with what should be of this kind, in one sentence."""
     problem = error.errors(include_url=False)[0]
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, DistilrecError):
@@ -85,7 +90,7 @@ def _explained(error: ValidationError) -> ConfigError:
     location = [str(part) for index, part in enumerate(problem["loc"]) if not (index == 1 and part in SOURCES)]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        guess = difflib.get_close_matches(location[-1], _keys_beside(problem["loc"]), n=1)
+        guess = difflib.get_close_matches(location[-1], _keys_beside(problem["loc"], kind), n=1)
         hint = f"; did you mean {guess[0]!r}?" if guess else ""
         return ConfigError("DR-CONF-002", f"unknown key {key!r}{hint}")
     if problem["type"] == "missing":
@@ -93,14 +98,16 @@ def _explained(error: ValidationError) -> ConfigError:
     return ConfigError("DR-CONF-003", f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+def _keys_beside(location: tuple[int | str, ...], kind: type[BaseModel]) -> list[str]:
     """The known keys of the section that an unknown key stands in."""
-    section: Any = SceneConfig
+    section: Any = kind
     for part in location[:-1]:
+        if isinstance(part, int):
+            continue
         if part in SOURCES:
-            section = SOURCES[str(part)]
+            section = SOURCES[part]
         elif part != "data":
-            section = section.model_fields[str(part)].annotation
+            section = section.model_fields[part].annotation
             section = next(
                 (kind for kind in get_args(section) if isinstance(kind, type) and issubclass(kind, BaseModel)), section
             )
