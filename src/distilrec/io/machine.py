@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ def describe_machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "accelerator": None,
         "system": platform.platform(),
+    }
+
+
+def used() -> dict[str, float]:
+    """Processor seconds, and megabytes of memory at most, of this process and the children that it waited for."""
+    usages = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in usages), 3),
+        "peak_memory_mb": round(max(usage.ru_maxrss for usage in usages) / 1024, 1),
     }
 
 

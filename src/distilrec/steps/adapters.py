@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distilrec.core.parallel import ALONE, Processes
+from distilrec.io.machine import used
 from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
 from distilrec.io.store import Store
@@ -26,5 +27,6 @@ class Adapters:
     processes: Processes = ALONE
 
     def stamp(self, step: str, content: str, **values: Any) -> dict[str, Any]:
-        """What every output's manifest says: who wrote it, from which content, in how many seconds."""
-        return {"step": step, "content": content, "seconds": round(time.monotonic() - self.started, 3), **values}
+        """What every output's manifest says: who wrote it, from which content, and what it took."""
+        spent = {"seconds": round(time.monotonic() - self.started, 3), **used()}
+        return {"step": step, "content": content, **spent, **values}

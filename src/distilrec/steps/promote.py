@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from distilrec.core.config import SceneConfig, Serve
 from distilrec.core.gate import Champion, Check, Evidence, Verdict, decide
 from distilrec.core.metrics import Interval
+from distilrec.io.accounts import ACCOUNTED, Account, keep_account, last_account
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.machine import versions
 from distilrec.io.page import render_markdown, render_page
@@ -20,11 +21,12 @@ from distilrec.io.rankers import open_ranker
 from distilrec.io.registry import RankerFacts
 from distilrec.io.report import SceneReport, render_scene
 from distilrec.io.store import manifest_of, whole_folder
+from distilrec.io.tracking import Tracking
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.tracked import history_in, record_of
 
-SUMMARY_SCHEMA = 2
+SUMMARY_SCHEMA = 3
 EXAMPLE_LENGTH = 3
 LATENCY_LEEWAY = 1.15
 """Measured latency over the budget, before the report warns: the table is an estimate."""
@@ -76,7 +78,10 @@ def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) 
     }
     summary["mlflow"] = {"run_id": run_id, "url": adapters.tracking.url(run_id)}
     summary["standing"] = _standing(summary)
-    summary["seconds"]["promote"] = adapters.stamp("promote", content)["seconds"]
+    manifests["promote"] = adapters.stamp("promote", content)
+    account = Account(_named(config, content, adapters).origin.run, _spent(manifests))
+    before = last_account(adapters.store, config.scene)
+    summary |= {**account.spent, "last_run": asdict(before) if before and before.run != account.run else None}
     section = render_scene(_scene_report(summary, inputs, histories))
     with whole_folder(out) as folder:
         write_json(folder.path / "summary.json", summary)
@@ -85,7 +90,17 @@ def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) 
         (folder.path / "report.html").write_text(page, encoding="utf-8")
         (folder.path / "summary.md").write_text(render_markdown([summary]), encoding="utf-8")
         folder.manifest.update(adapters.stamp("promote", content))
+    keep_account(adapters.store, config.scene, account)
     return summary
+
+
+def _named(config: SceneConfig, content: str, adapters: Adapters) -> Tracking:
+    return adapters.tracking.named(f"{config.scene}-{content}")
+
+
+def _spent(manifests: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """By measure and step."""
+    return {name: {step: float(manifest[name]) for step, manifest in manifests.items()} for name in ACCOUNTED}
 
 
 def _measured(
@@ -114,7 +129,6 @@ def _measured(
             "entropy_last": last,
             "cost_weight_last": search_history[-1]["cost_weight"],
         },
-        "seconds": {step: manifest["seconds"] for step, manifest in manifests.items()},
         "trained_seconds": {
             step: manifest["trained_seconds"] for step, manifest in manifests.items() if "trained_seconds" in manifest
         },
@@ -191,7 +205,7 @@ def _tracked(
 ) -> str:  # fmt: skip
     """The whole run, with the steps that kept no record: Kubeflow took their outputs from another run. Returns its
     MLflow id."""
-    tracking = adapters.tracking.named(f"{config.scene}-{summary['content']}")
+    tracking = _named(config, str(summary["content"]), adapters)
     origin = tracking.origin_of_the_run()
     for step, manifest in manifests.items():
         tracking.keep_missing(record_of(config, origin, manifest, histories.get(step, [])))

@@ -7,11 +7,12 @@ from typing import Any
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.errors import ArtifactError
+from distilrec.io.accounts import ACCOUNTED
 from distilrec.io.jsons import read_json
 from distilrec.io.mlflow_server import in_a_hurry
 from distilrec.io.tracking import Epochs, Origin, StepRecord, Tracking
 
-METRICS = ("seconds", "trained_seconds", "padding")
+METRICS = (*ACCOUNTED, "trained_seconds", "padding")
 
 
 def record_of(
