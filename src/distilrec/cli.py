@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from distilrec import __version__
-from distilrec.core.errors import DistilrecError, HeldError, RunError
+from distilrec.core.errors import DistilrecError, HeldError, KubeflowError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -185,7 +185,7 @@ def compile(
 
     image, table = locked_image(lock), read_tasks(tasks) if tasks else TASKS
     if not find_spec("kfp"):
-        raise RunError("DR-RUN-008", "Kubeflow's SDK is not installed here")
+        raise KubeflowError("DR-KFP-006", "kfp is not installed, with which the pipeline is compiled")
     from distilrec.pipelines.compiling import compile_pipeline
 
     compile_pipeline(target, image, table, backfill)

@@ -71,8 +71,14 @@ def open_run(scene: str, overrides: str, as_of: str) -> None:
 def close_run(scene: str, overrides: str, state: str, problem: str) -> None:
     """After the steps, however they ended; `state` and `problem` as Kubeflow puts them."""
     from distilrec.steps.running import close_run as run
+    from distilrec.steps.running import outcome_of, told
 
     webhook = os.environ.get("DISTILREC_WEBHOOK", "")
+    try:
+        load_scene(scene, overrides)
+    except DistilrecError as error:  # the opening task refused it too, and somebody should hear of it
+        if webhook:
+            told(webhook, outcome_of(_origin(), "", state, str(error)))
     _step(CLOSING, scene, overrides, lambda config, adapters: run(config, state, problem, webhook, adapters))
 
 

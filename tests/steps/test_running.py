@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from distilrec import entry
 from distilrec.core.errors import ConfigError, RunError
 from distilrec.io.leases import Lease
 from distilrec.io.mlflow_server import MlflowServer
@@ -112,6 +113,18 @@ def test_neither_mlflow_nor_the_webhook_keeps_a_run_from_its_way(tmp_path, monke
     assert not Lease(mine.store, "shop", "").newest().holder
     said = capsys.readouterr().out
     assert "untracked" in said and "untold" in said and "secret" not in said
+
+
+def test_a_scene_that_cannot_be_read_is_heard_of(monkeypatch, capsys):
+    with webhook() as (address, posted):
+        monkeypatch.setenv("DISTILREC_WEBHOOK", address)
+        monkeypatch.setenv("DISTILREC_RUN", "shop-typo")
+        with pytest.raises(SystemExit):
+            entry.close_run("scene: shop\ndata: {source: synthetik}\n", "", "FAILED", "")
+    assert [(one["run"], one["state"]) for one in posted] == [("shop-typo", "FAILED")] and "data" in posted[0][
+        "problem"
+    ]
+    assert capsys.readouterr().err.startswith("DR-CONF-003")
 
 
 @pytest.mark.parametrize("as_of", ["", "latest", "[[ScheduledTime.2006-01-02]]", "2026-02-31", "2999-01-01"])

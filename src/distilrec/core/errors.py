@@ -84,7 +84,6 @@ CATALOGUE: dict[str, Kind] = {
         "a scene that another run holds",
         "wait for that run; if it is no more, `distilrec release SCENE` gives the scene back",
     ),
-    "DR-RUN-008": Kind("a part of distilrec that is not installed", "pip install 'distilrec[pipeline]'"),
     "DR-RUN-002": Kind("another process works in the same run folder", "wait for it, or choose another --out"),
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
     "DR-REG-001": Kind(

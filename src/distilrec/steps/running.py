@@ -12,6 +12,7 @@ from distilrec.core.errors import ArtifactError, ConfigError
 from distilrec.core.tasks import LEASE_HOURS
 from distilrec.io.leases import Lease
 from distilrec.io.mlflow_server import in_a_hurry
+from distilrec.io.tracking import Origin
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.tracked import params_of
 
@@ -67,45 +68,42 @@ def close_run(config: SceneConfig, state: str, problem: str, webhook: str, adapt
     Returns:
         The outcome.
     """
-    lease = Lease(adapters.store, config.scene, adapters.tracking.origin.run)
+    lease, origin = Lease(adapters.store, config.scene, adapters.tracking.origin.run), adapters.tracking.origin
     if lease.is_held_by_another():  # then nothing was begun
-        outcome = _outcome(config, state, problem or "another run has the scene", {}, adapters)
+        outcome = outcome_of(origin, config.scene, state, problem or "another run has the scene")
     else:
         lease.give_back()
-        outcome = _outcome(config, state, problem, _closed(config, state, adapters), adapters)
+        mlflow = _closed(config, state, adapters)
+        outcome = outcome_of(origin, config.scene, state, problem) | {"metrics": _headlines(config, adapters)} | mlflow
     adapters.progress.say("outcome", **outcome)
-    if webhook and not _told(webhook, outcome):
+    if webhook and not told(webhook, outcome):
         adapters.progress.say("untold", why="the webhook did not take the outcome")
     return outcome
 
 
-def _closed(config: SceneConfig, state: str, adapters: Adapters) -> dict[str, str]:
-    """MLflow's id and page of the run; empty if it does not answer."""
+def _closed(config: SceneConfig, state: str, adapters: Adapters) -> dict[str, Any]:
+    """MLflow's id and page of the run; nothing if it does not answer."""
     try:
         run_id = adapters.tracking.close(config.scene, params_of(config), state == SUCCEEDED)
-        return {"run_id": run_id, "url": adapters.tracking.url(run_id) or ""}
+        return {"mlflow": {"run_id": run_id, "url": adapters.tracking.url(run_id) or ""}}
     except ArtifactError as error:
         adapters.progress.say("untracked", why=str(error))
         return {}
 
 
-def _outcome(
-    config: SceneConfig, state: str, problem: str, mlflow: dict[str, str], adapters: Adapters
-) -> dict[str, Any]:
-    origin = adapters.tracking.origin
+def _headlines(config: SceneConfig, adapters: Adapters) -> dict[str, float]:
+    """Nothing before the last step."""
     kept = [record.outcome for record in adapters.tracking.kept() if record.scene == config.scene and record.outcome]
-    return {
-        "scene": config.scene,
-        "run": origin.run,
-        "state": state,
-        "problem": problem,
-        "metrics": {name: kept[-1][name] for name in HEADLINES} if kept else {},
-        "mlflow": mlflow,
-        "kfp": origin.tags.get("kfp.run_url", ""),
-    }
+    return {name: kept[-1][name] for name in HEADLINES} if kept else {}
 
 
-def _told(webhook: str, outcome: dict[str, Any]) -> bool:
+def outcome_of(origin: Origin, scene: str, state: str, problem: str) -> dict[str, Any]:
+    """What a webhook is told at least."""
+    said = {"scene": scene, "run": origin.run, "state": state, "problem": problem, "metrics": {}, "mlflow": {}}
+    return {**said, "kfp": origin.tags.get("kfp.run_url", "")}
+
+
+def told(webhook: str, outcome: dict[str, Any]) -> bool:
     """The address is a secret, so nothing is said of it."""
     request = urllib.request.Request(webhook, json.dumps(outcome).encode(), {"Content-Type": "application/json"})
     for attempt in range(ATTEMPTS):
