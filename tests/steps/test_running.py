@@ -1,6 +1,8 @@
 """The beginning and the end of a run: who has the scene, what MLflow shows, who is told."""
 
 import json
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -125,6 +127,16 @@ def test_a_scene_that_cannot_be_read_is_heard_of(monkeypatch, capsys):
         "problem"
     ]
     assert capsys.readouterr().err.startswith("DR-CONF-003")
+
+
+def test_runs_that_begin_at_the_same_moment_make_one_database(tmp_path):
+    program = (
+        "import sys; from distilrec.io.mlflow_server import MlflowServer; MlflowServer(sys.argv[1], None).client()"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program, f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    several = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    said = [each.communicate()[1] for each in several]
+    assert [each.returncode for each in several] == [0, 0, 0], said
 
 
 @pytest.mark.parametrize("as_of", ["", "latest", "[[ScheduledTime.2006-01-02]]", "2026-02-31", "2999-01-01"])

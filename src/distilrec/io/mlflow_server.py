@@ -1,5 +1,6 @@
 """One MLflow server: its client, its addresses, and whatever it refuses as one sentence."""
 
+import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ class MlflowServer:
 
     def __init__(self, tracking_uri: str, artifact_root: Path | None) -> None:
         self.tracking_uri, self.artifact_root = tracking_uri, artifact_root
+        self._is_made = False
 
     @property
     def where(self) -> str:
@@ -48,7 +50,19 @@ class MlflowServer:
         return mlflow
 
     def client(self) -> Any:
-        return self.mlflow().MlflowClient()
+        mlflow = self.mlflow()
+        if self.is_file and not self._is_made:
+            self._make(mlflow)
+        return mlflow.MlflowClient()
+
+    def _make(self, mlflow: Any) -> None:
+        """The file's tables, once: two processes that make them at the same time fail."""
+        path = Path(self.tracking_uri.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            mlflow.MlflowClient().search_experiments(max_results=1)
+        self._is_made = True
 
     def experiment(self, scene: str) -> str:
         """The scene's, made if it is not there. Returns its id."""
