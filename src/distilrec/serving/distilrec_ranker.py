@@ -148,18 +148,21 @@ class Index:
 
     def search(self, states_BD: States, count: int, left_out: Sequence[NDArray[np.int64]]) -> Scored:
         """The best `count` items that it finds for each user, best first, none of those left out for that user."""
-        asked_BE = np.pad(states_BD, ((0, 0), (0, self._lists.d - states_BD.shape[1])))
-        found = [self._of_one(asked_BE[row : row + 1], count, items) for row, items in enumerate(left_out)]
-        scores_BC = np.concatenate([scores for scores, _ in found])
-        items_BC = np.concatenate([items for _, items in found])
+        asked_BE = np.zeros((len(states_BD), self._lists.d), dtype=np.float32)
+        asked_BE[:, : states_BD.shape[1]] = states_BD
+        scores_BC = np.empty((len(states_BD), count), dtype=np.float32)
+        items_BC = np.empty((len(states_BD), count), dtype=np.int64)
+        for row, items in enumerate(left_out):
+            settings = self._settings(items)
+            scores_BC[row], items_BC[row] = self._lists.search(asked_BE[row : row + 1], count, params=settings)
         scores_BC[items_BC < 0] = -math.inf
         return Scored(scores_BC, items_BC)
 
-    def _of_one(self, asked_1E: States, count: int, items: NDArray[np.int64]) -> tuple[States, NDArray[np.int64]]:
-        others = self._faiss.IDSelectorNot(self._faiss.IDSelectorBatch(items)) if len(items) else None
-        settings = self._faiss.SearchParametersIVF(nprobe=self.effort, sel=others)
-        found: tuple[States, NDArray[np.int64]] = self._lists.search(asked_1E, count, params=settings)
-        return found
+    def _settings(self, left_out: NDArray[np.int64]) -> Any:
+        if not len(left_out):
+            return self._faiss.SearchParametersIVF(nprobe=self.effort)
+        others = self._faiss.IDSelectorNot(self._faiss.IDSelectorBatch(left_out))
+        return self._faiss.SearchParametersIVF(nprobe=self.effort, sel=others)
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -265,10 +268,12 @@ class Ranker:
         is_barred_V: NDArray[np.bool_] | None = None,
     ) -> Scored:
         """The whole catalogue, nothing left out; or where an index pays and finds k for everyone, those k."""
-        barred = np.flatnonzero(is_barred_V) if is_barred_V is not None else np.empty(0, dtype=np.int64)
+        barred = np.empty(0, dtype=np.int64) if is_barred_V is None else np.flatnonzero(is_barred_V)
         if self.index is not None and k + len(barred) <= MOST_OF_INDEX * self.num_items:
-            seen = looked_up.seen if leaves_out_seen else [barred[:0]] * len(states_BD)
-            found = self.index.search(states_BD, k, [np.concatenate([barred, one]) for one in seen])
+            left_out = looked_up.seen if leaves_out_seen else [barred[:0]] * len(states_BD)
+            if len(barred):
+                left_out = [np.concatenate([barred, seen]) for seen in left_out]
+            found = self.index.search(states_BD, k, left_out)
             if np.isfinite(found.scores_BC).all():
                 return found
         return Scored(self.model.scores(states_BD))
