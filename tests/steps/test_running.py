@@ -144,4 +144,6 @@ def test_where_outputs_may_come_from_a_cache_the_day_must_be_said(tmp_path, as_o
     mine = adapters(tmp_path, "shop-cached")
     with pytest.raises(ConfigError, match="as_of is"):
         open_run(CONFIG, as_of, True, mine)
+    with pytest.raises(RunError, match="KFP_RUN_ID is empty"):
+        open_run(CONFIG, "2026-01-31", True, adapters(tmp_path, ""))
     assert Lease(mine.store, "shop", "").newest() is None

@@ -84,6 +84,10 @@ CATALOGUE: dict[str, Kind] = {
         "a scene that another run holds",
         "wait for that run; if it is no more, `distilrec release SCENE` gives the scene back",
     ),
+    "DR-RUN-008": Kind(
+        "a Kubeflow that does not name its runs",
+        "see that pods of runs carry the label pipeline/runid, as those of 2.17",
+    ),
     "DR-RUN-002": Kind("another process works in the same run folder", "wait for it, or choose another --out"),
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
     "DR-REG-001": Kind(

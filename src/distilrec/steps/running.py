@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from distilrec.core.config import SceneConfig
-from distilrec.core.errors import ArtifactError, ConfigError
+from distilrec.core.errors import ArtifactError, ConfigError, RunError
 from distilrec.core.tasks import LEASE_HOURS
 from distilrec.io.leases import Lease
 from distilrec.io.mlflow_server import in_a_hurry
@@ -30,13 +30,16 @@ def open_run(config: SceneConfig, as_of: str, is_cached: bool, adapters: Adapter
 
     Raises:
         ConfigError: `as_of` is no day that has begun.
-        RunError: another run has the scene.
+        RunError: another run has the scene, or Kubeflow did not name this one.
     """
+    run = adapters.tracking.origin.run
     if is_cached:
         _require_settled(as_of)
-    if not adapters.tracking.origin.run:
-        return  # nobody named it: it cannot be told from another
-    Lease(adapters.store, config.scene, adapters.tracking.origin.run).take(LEASE_HOURS * 3600)
+        if not run:
+            raise RunError("DR-RUN-008", "KFP_RUN_ID is empty, so this run cannot be told from another of its scene")
+    if not run:
+        return  # nobody named it
+    Lease(adapters.store, config.scene, run).take(LEASE_HOURS * 3600)
     try:
         with in_a_hurry():
             run_id = adapters.tracking.open(config.scene, params_of(config))
@@ -58,7 +61,8 @@ def _require_settled(as_of: str) -> None:
 
 
 def close_run(config: SceneConfig, state: str, problem: str, webhook: str, adapters: Adapters) -> dict[str, Any]:
-    """Give the lease back, close the run in MLflow, tell the webhook; each of them whatever becomes of the others.
+    """Give the lease back, close the run in MLflow, tell the webhook. A store that does not answer fails this, and
+    Kubeflow tries again; MLflow or the webhook away does not.
 
     Args:
         state: of the steps, as Kubeflow names it: SUCCEEDED, FAILED, CANCELLED.
