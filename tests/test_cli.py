@@ -103,18 +103,20 @@ def test_what_is_asked_of_runs_and_scenes_that_are_not_there(tmp_path):
 def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(tmp_path):
     well = distilrec("doctor", cwd=tmp_path, OMP_NUM_THREADS="1")
     assert well.returncode == 0, well.stdout
-    assert [line.split()[0] for line in well.stdout.splitlines()] == ["well"] * 7
+    assert [line.split()[0] for line in well.stdout.splitlines()] == ["well"] * 8
     wrong = {
         "OMP_NUM_THREADS": "9999",
         "DISTILREC_STORE": "s3:///nowhere",
         "MLFLOW_TRACKING_URI": "http://me:hush@127.0.0.1:9",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "KF_PIPELINES_ENDPOINT": "http://127.0.0.1:9",
     }
     ill = distilrec("doctor", cwd=tmp_path, **wrong)
     assert ill.returncode == 2 and "hush" not in ill.stdout + ill.stderr
     lines = ill.stdout.splitlines()
-    assert [line.split()[1] for line in lines if line.startswith("wrong")] == ["threads:", "store:", "MLflow:"]
-    assert sum(line.startswith("      fix: ") for line in lines) == 3
+    wrongs = [line.split()[1] for line in lines if line.startswith("wrong")]
+    assert wrongs == ["threads:", "store:", "MLflow:", "Kubeflow:"]
+    assert sum(line.startswith("      fix: ") for line in lines) == 4
 
 
 def test_version_and_help():

@@ -313,7 +313,7 @@ def planned(scene: str, overrides: str, as_of: str) -> dict[str, Any]:
 def doctor() -> "Iterator[Finding]":
     from distilrec.steps.doctor import doctor as run
 
-    return run(_store, _registry)
+    return run(_store, _registry, _kubeflow_as_found)
 
 
 def track(run: str) -> list[tuple[str, str, str]]:
@@ -393,6 +393,14 @@ def list_schedules(file: str, address: str) -> "list[Found]":
     from distilrec.steps.schedules import listed
 
     return listed(Path(file), lambda namespace: _kubeflow(address, namespace))
+
+
+def _kubeflow_as_found() -> str:
+    if "KF_PIPELINES_ENDPOINT" not in os.environ:
+        return "none; KF_PIPELINES_ENDPOINT names it, if scenes are to run on a schedule"
+    kubeflow = _kubeflow("", "any")  # nothing is asked of a namespace
+    kubeflow.require_usable()
+    return f"{kubeflow.where} answers"
 
 
 def _kubeflow(address: str, namespace: str | None) -> "Kubeflow":

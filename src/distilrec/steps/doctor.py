@@ -29,8 +29,11 @@ class Finding:
     fix: str = ""
 
 
-def doctor(store: Callable[[], Store], registry: Callable[[], Registry]) -> Iterator[Finding]:
-    """One finding after the other, as they come. The two are opened here, so that what is wrong with them is found."""
+def doctor(
+    store: Callable[[], Store], registry: Callable[[], Registry], kubeflow: Callable[[], str]
+) -> Iterator[Finding]:
+    """One finding after the other, as they come. Store and registry are opened here, so that what is wrong with them is
+    found; `kubeflow` says what it found of Kubeflow Pipelines."""
     machine = describe_machine()
     yield Finding("versions", True, ", ".join(f"{name} {version}" for name, version in versions().items()))
     yield _enough("memory", machine["memory_gb"], "give the machine, or its container, more")
@@ -39,6 +42,7 @@ def doctor(store: Callable[[], Store], registry: Callable[[], Registry]) -> Iter
     yield Finding("accelerator", True, _accelerator() or "none; trainings use the processor")
     yield _asked("store", lambda: _store(store()))
     yield _asked("MLflow", lambda: _mlflow(registry()))
+    yield _asked("Kubeflow", kubeflow)
 
 
 def _accelerator() -> str:
