@@ -37,7 +37,7 @@ def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     (folder / "sitecustomize.py").write_text(WATCH_PICKLE)
     watched = {"PYTHONPATH": str(folder), "DISTILREC_PICKLE_LOG": str(folder / "unpickled.txt")}
-    first = _run(folder, "first", **watched)
+    first = _run(folder, "first", "--require-promotion", **watched)
     assert first.returncode == 0, first.stdout + first.stderr
     (folder / "first.txt").write_text(first.stdout)
     settings = ("--set", "gate.min_student_over_teacher=9", "--set", "serve.variant=indexed")

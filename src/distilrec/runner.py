@@ -185,18 +185,15 @@ def run_scene(
 
 
 def _environment(run: Run, scene: SceneRun, temporary: Path) -> dict[str, str]:
-    inherited = dict(os.environ)
-    inherited.setdefault("DISTILREC_STORE", str(run.runs / "store"))
-    inherited.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{run.runs / 'mlflow.db'}")
+    """Where store and tracking are, the caller's environment says."""
     return {
         **ALLOCATOR,
-        **inherited,
+        **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
         "DISTILREC_RUN": run.name,
         "DISTILREC_RUN_DIR": str(scene.folder),
-        "DISTILREC_MLFLOW_ARTIFACTS": str(run.runs / "mlartifacts"),
     }
 
 

@@ -31,7 +31,7 @@ max_length: 24
 teach: {{width: 64, num_blocks: 2, max_epochs: {EPOCHS}, patience: {EPOCHS}, batch_size: 16, learning_rate: 0.005}}
 search: {{width: 16, num_cells: 2, epochs: 3, batch_size: 16, learning_rate: 0.02, cost_weight: 0.03}}
 retrain: {{max_epochs: 4, batch_size: 16, learning_rate: 0.02}}
-benchmark: {{seconds: 0.5}}
+benchmark: {{seconds: 0.1}}
 gate:
   above_markov: false
   min_speedup_low: 0

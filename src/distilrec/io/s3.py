@@ -39,6 +39,7 @@ REFUSALS = {
 }  # fmt: skip
 """By the code of our error, the codes in which servers say it."""
 _probed: set[tuple[str, str]] = set()
+_probing = threading.Lock()
 
 
 def split(location: str) -> tuple[str, str]:
@@ -105,8 +106,12 @@ class S3Store:
         Raises:
             StoreError: the endpoint lets more of them win, or none.
         """
-        if (self.bucket, self.prefix) in _probed:
-            return
+        with _probing:
+            if (self.bucket, self.prefix) not in _probed:
+                self._probe()
+                _probed.add((self.bucket, self.prefix))
+
+    def _probe(self) -> None:
         key, wins = f"probe/{uuid.uuid4().hex}", []
         gate = threading.Barrier(RACERS)
         failures: list[StoreError] = []
@@ -129,7 +134,6 @@ class S3Store:
         if sum(wins) != 1:
             words = f"of {RACERS} writers that raced to create one object {sum(wins)} were told that they won"
             raise StoreError("DR-STORE-006", f"{self.location}: {words}")
-        _probed.add((self.bucket, self.prefix))
 
     def _create(self, key: str, data: bytes) -> bool:
         writer, end = _writer(), time.monotonic() + MOST_SECONDS
