@@ -175,6 +175,52 @@ class Distillation(Closed):
     """The teacher's most likely items at each position, kept with their probabilities; the rest is one outcome."""
 
 
+class DistillationExperts(Closed):
+    """DE (Kang et al. 2020), with the settings of its release."""
+
+    num_experts: int = Field(30, ge=1, le=1000)
+    temperature_start: float = Field(1.0, gt=0, le=100)
+    """Of the selection's Gumbel-softmax."""
+    temperature_end: float = Field(1e-10, gt=0, le=100)
+    num_epochs: int = Field(1000, ge=1, le=100_000)
+    """In which the temperature falls from one to the other; a training that stops early never sees the end."""
+
+
+class RelaxedRanking(Closed):
+    """RRD (Kang et al. 2020), with the settings of its release."""
+
+    interesting: Literal["sampled", "top"] = "sampled"
+    """By rank, anew each epoch; or the teacher's first ones, which its authors later found better."""
+    num_interesting: int = Field(40, ge=1, le=10_000)
+    num_uninteresting: int = Field(40, ge=0, le=10_000)
+    temperature: float = Field(10.0, gt=0, le=1e6)
+    """T of the chance exp(-rank / T)."""
+
+
+class PointwiseRanking(Closed):
+    """RD (Tang & Wang 2018), for comparison."""
+
+    num_positives: int = Field(10, ge=1, le=10_000)
+    temperature: float = Field(10.0, gt=0, le=1e6)
+    """T of the weight exp(-rank / T)."""
+    mu: float = Field(0.1, gt=0, le=1e6)
+    """Of the weight tanh(mu * difference of the ranks)."""
+    num_sampled: int = Field(100, ge=1, le=100_000)
+    """Items from which the student's rank is estimated."""
+    warm_up_epochs: int = Field(50, ge=0, le=100_000)
+    """Before the difference of the ranks counts: an untrained student's ranks say nothing."""
+
+
+class Collaborative(Closed):
+    """CD (Lee et al. 2019), for comparison."""
+
+    num_sampled: int = Field(40, ge=1, le=10_000)
+    temperature: float = Field(10.0, gt=0, le=1e6)
+    """T of the chance exp(-rank / T)."""
+    calibration: float = Field(1.0, gt=0, le=1e6)
+    """The teacher's scores are divided by it before they become probabilities."""
+
+
 class Budget(Closed):
     """What the student may cost at most; the search adapts its weight on cost to meet it. All that are set hold."""
 
