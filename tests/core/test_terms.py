@@ -202,7 +202,7 @@ def test_every_term_of_the_table_teaches_the_student_alone(name):
     teacher.contexts_ND.requires_grad_(False), teacher.items_VD.requires_grad_(False)
     term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12), generator())
     drawn = _ranking(4).draw(term.law, generator())
-    pair = Pair(student, teacher, torch.arange(5), torch.ones(5), epochs_done=0)
+    pair = Pair(student, teacher, torch.arange(5), torch.ones(5), epochs_done=0, generator=generator())
     before = term(pair, drawn).item()
     optimiser = torch.optim.Adam([student.contexts_ND, student.items_VD, *term.parameters()], lr=0.05)
     for _ in range(60):
@@ -220,7 +220,7 @@ def test_terms_skip_items_that_are_not_there(name):
     short = torch.tensor([[4, 2], [3, 1], [5, 6], [7, 8]])
     ranks, others = torch.arange(2).expand(4, -1), torch.tensor([[9], [10], [9], [0]])
     gone = torch.full((4, 1), NONE)
-    pair = Pair(student, teacher, torch.arange(0), torch.ones(0), epochs_done=0)
+    pair = Pair(student, teacher, torch.arange(0), torch.ones(0), epochs_done=0, generator=generator())
     bare = term(pair, Drawn(short, ranks, others))
     more = Drawn(torch.cat([short, gone], 1), torch.arange(3).expand(4, -1), others)
     torch.testing.assert_close(term(pair, more), bare)
@@ -232,7 +232,7 @@ def test_rd_by_hand():
     view.contexts_ND = torch.ones(1, 1)
     view.items_VD = torch.arange(12.0)[:, None]
     drawn = Drawn(torch.tensor([[2, 1]]), torch.tensor([[0, 1]]), torch.tensor([[5, 0]]))
-    pair = Pair(view, view, torch.arange(0), torch.ones(0), epochs_done=0)
+    pair = Pair(view, view, torch.arange(0), torch.ones(0), epochs_done=0, generator=generator())
     sizes = Sizes(((1, 1),), ((1, 1),), 12)
     weights = np.exp([0.0, -0.1])
     losses = np.log1p(np.exp([-2.0, -1.0]))

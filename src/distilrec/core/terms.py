@@ -41,6 +41,7 @@ class Pair:
         items_I: the items of the batch, whose representations are taught.
         item_weights_I: of each in the sum.
         epochs_done: since the training began.
+        generator: for what a term draws within a batch.
     """
 
     student: View
@@ -48,6 +49,7 @@ class Pair:
     items_I: Tensor
     item_weights_I: Tensor
     epochs_done: int
+    generator: torch.Generator
 
 
 class Term(Protocol):
@@ -82,7 +84,7 @@ class DE(nn.Module):
 
     def __init__(self, config: DistillationExperts, sizes: Sizes, generator: torch.Generator) -> None:
         super().__init__()
-        self.config, self.generator = config, generator
+        self.config = config
         made = [
             [Experts(width, teacher_width, config.num_experts, generator) for width, teacher_width in part]
             for part in (sizes.contexts, sizes.items)
@@ -99,7 +101,7 @@ class DE(nn.Module):
         total = torch.zeros((), device=pair.items_I.device)
         for experts, views, weights in ((self.contexts, contexts, alike_N), (self.items, items, pair.item_weights_I)):
             for one, student, teacher in zip(experts, *views, strict=True):
-                total = total + one(student, teacher, weights, temperature, self.generator)
+                total = total + one(student, teacher, weights, temperature, pair.generator)
         return total
 
 
@@ -168,4 +170,4 @@ def scores_of(view: View, ids_NK: Tensor, missing: float) -> Tensor:
 
 
 TERMS: dict[str, Callable[..., nn.Module]] = {"de": DE, "rrd": RRD, "rd": RD, "cd": CD}
-"""Each is made of its settings, the sizes and a generator."""
+"""Each is made of its settings, the sizes and a generator for its first weights."""

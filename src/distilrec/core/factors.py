@@ -1,0 +1,144 @@
+"""Models of scenes without order: a user is an embedding, not a history. Only users seen in training can be ranked for.
+
+They share with the sequential models what ranking needs: a context has a *state*, and a state scores the catalogue.
+
+Shapes: N users, V items, K items of each user, D width, S width of a state.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distilrec.core.events import Ints, Sequences
+
+CHUNK_ELEMENTS = 4_000_000
+"""Of the hidden layer when NeuMF scores the catalogue."""
+
+
+class UserModel(nn.Module, ABC):
+    """Users' states and items' vectors of one width S, made of `num_parts` representations of width D each."""
+
+    num_parts: int
+
+    def __init__(self, num_users: int, num_items: int, width: int) -> None:
+        super().__init__()
+        self.num_users, self.num_items, self.width = num_users, num_items, width
+        self.users = nn.Embedding(num_users, self.num_parts * width)
+        self.items = nn.Embedding(num_items, self.num_parts * width)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Embeddings from N(0, 0.01) (DE-RRD code)."""
+        for table in (self.users, self.items):
+            nn.init.normal_(table.weight, std=0.01, generator=generator)
+
+    def states(self, users_N: Tensor) -> Tensor:
+        """Shape (N, S)."""
+        states_NS: Tensor = self.users(users_N)
+        return states_NS
+
+    def parts(self, vectors: Tensor) -> tuple[Tensor, ...]:
+        """The representations in states or item vectors, each (N, D): what distillation experts rebuild."""
+        return torch.split(vectors, self.width, dim=-1)
+
+    def item_vectors(self) -> Tensor:
+        """Shape (V, S)."""
+        vectors_VS: Tensor = self.items.weight
+        return vectors_VS
+
+    @abstractmethod
+    def score(self, states_NS: Tensor) -> Tensor:
+        """Logits of shape (N, V)."""
+
+    @abstractmethod
+    def score_of(self, states_NS: Tensor, ids_NK: Tensor) -> Tensor:
+        """Logits of some items of each state, shape (N, K)."""
+
+    @abstractmethod
+    def loss(self, users_N: Tensor, positives_N: Tensor, negatives_N: Tensor) -> Tensor:
+        """Summed over N observed pairs, each with an item that was not observed."""
+
+
+class BPR(UserModel):
+    """Matrix factorisation without biases, trained pairwise (Rendle et al. 2009)."""
+
+    num_parts = 1
+
+    def score(self, states_NS: Tensor) -> Tensor:
+        return states_NS @ self.items.weight.T
+
+    def score_of(self, states_NS: Tensor, ids_NK: Tensor) -> Tensor:
+        logits_NK: Tensor = (self.items(ids_NK) @ states_NS[:, :, None]).squeeze(2)
+        return logits_NK
+
+    def loss(self, users_N: Tensor, positives_N: Tensor, negatives_N: Tensor) -> Tensor:
+        """-sum log sigmoid(positive - negative)."""
+        apart_NS = self.items(positives_N) - self.items(negatives_N)
+        return F.softplus(-(self.states(users_N) * apart_NS).sum(dim=1)).sum()
+
+
+class NeuMF(UserModel):
+    """Products of one pair of embeddings beside one hidden layer on another pair (He et al. 2017); as in DE-RRD's
+    tables the hidden layer leads from 2 D to D, and there is no pre-training."""
+
+    num_parts = 2
+
+    def __init__(self, num_users: int, num_items: int, width: int) -> None:
+        super().__init__(num_users, num_items, width)
+        self.hidden = nn.Linear(2 * width, width)
+        self.out = nn.Linear(2 * width, 1)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """The layers uniformly (Glorot & Bengio 2010), biases zero."""
+        super().initialise(generator)
+        for layer in (self.hidden, self.out):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def score(self, states_NS: Tensor) -> Tensor:
+        rows = max(1, CHUNK_ELEMENTS // (self.num_items * self.width))
+        items = self._ready(self.items.weight[None])
+        return torch.cat([self._match(chunk_NS[:, None], items) for chunk_NS in torch.split(states_NS, rows)])
+
+    def score_of(self, states_NS: Tensor, ids_NK: Tensor) -> Tensor:
+        return self._match(states_NS[:, None], self._ready(self.items(ids_NK)))
+
+    def loss(self, users_N: Tensor, positives_N: Tensor, negatives_N: Tensor) -> Tensor:
+        """Binary cross-entropy: the positives are one, the negatives zero."""
+        logits_N2 = self.score_of(self.states(users_N), torch.stack([positives_N, negatives_N], dim=1))
+        return F.softplus(-logits_N2[:, 0]).sum() + F.softplus(logits_N2[:, 1]).sum()
+
+    def _ready(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Items' factors of the product, and their half of the hidden layer before it meets the users'."""
+        product, hidden = self.parts(vectors)
+        return product, F.linear(hidden, self.hidden.weight[:, self.width :])
+
+    def _match(self, states: Tensor, items: tuple[Tensor, Tensor]) -> Tensor:
+        """Logits of shape (N, K), from (N, 1, S) and items of shape (N or 1, K, D)."""
+        product, hidden = self.parts(states)
+        on_product, on_hidden = self.out.weight[0, : self.width], self.out.weight[0, self.width :]
+        together = (F.linear(hidden, self.hidden.weight[:, : self.width], self.hidden.bias) + items[1]).relu_()
+        logits: Tensor = ((product * on_product) @ items[0].transpose(1, 2)).squeeze(1)
+        return logits + together @ on_hidden + self.out.bias
+
+
+USER_MODELS: dict[str, type[UserModel]] = {"bpr": BPR, "neumf": NeuMF}
+
+
+class UserScorer:
+    """A user model in eval mode. A user is known by its index, which is the same in training and test; what it has in
+    `sequences` is not looked at."""
+
+    def __init__(self, model: UserModel) -> None:
+        self.model = model.eval()
+
+    def score(self, sequences: Sequences, users: Ints) -> NDArray[np.float32]:
+        """Shape (B, V)."""
+        assert len(sequences) <= self.model.num_users, "a user who was not there in training"
+        with torch.inference_mode():
+            states_NS = self.model.states(torch.from_numpy(users).to(self.model.items.weight.device))
+            scores: NDArray[np.float32] = self.model.score(states_NS).cpu().numpy()
+        return scores

@@ -1,0 +1,166 @@
+"""The loop that trains user models, alone or with a teacher's terms beside their own loss.
+
+Shapes: P observed pairs, N pairs or users of a batch, C items that the teacher lists.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distilrec.core.events import Sequences
+from distilrec.core.factors import UserModel
+from distilrec.core.ranked import NONE, Allowed, Drawn, TeacherRanking
+from distilrec.core.snapshot import Snapshot
+from distilrec.core.terms import Pair
+from distilrec.core.views import UserView
+
+SCORING_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What was observed, by ascending user, and for every user what was not. Users without a pair are in no batch."""
+
+    users_P: Tensor
+    items_P: Tensor
+    unseen: Allowed
+
+    @classmethod
+    def of(cls, train: Sequences, device: str = "cpu") -> "Pairs":
+        rows, items = train.distinct().events(np.arange(len(train)))
+        users_P, items_P = torch.from_numpy(rows).to(device), torch.from_numpy(items.astype(np.int64)).to(device)
+        return cls(users_P, items_P, Allowed.excluding(users_P, items_P, len(train), train.num_items))
+
+
+def ranking_by(teacher: UserModel, pairs: Pairs, num_listed: int) -> TeacherRanking:
+    """Every user's best items that were not observed, at most `num_listed`. Scores of one batch exist at a time."""
+    num_users, num_items = teacher.num_users, teacher.num_items
+    listed: list[Tensor] = []
+    for users in torch.split(torch.arange(num_users, device=pairs.users_P.device), SCORING_BATCH):
+        with torch.no_grad():
+            scores = teacher.score(teacher.states(users))
+        first, last = torch.searchsorted(pairs.users_P, torch.stack([users[0], users[-1] + 1])).tolist()
+        scores[pairs.users_P[first:last] - users[0], pairs.items_P[first:last]] = -torch.inf
+        top = scores.topk(min(num_listed, num_items), dim=1)
+        listed.append(top.indices.masked_fill(top.values == -torch.inf, NONE))
+    return TeacherRanking.of(torch.cat(listed), pairs.users_P, pairs.items_P, num_items)
+
+
+@dataclass(frozen=True)
+class UserTeaching:
+    """A frozen teacher, its ranking, and the terms with their weights."""
+
+    teacher: UserModel
+    ranking: TeacherRanking
+    terms: Mapping[str, nn.Module]
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        self.teacher.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class UserTraining:
+    """Losses are sums over a batch, as in DE-RRD's release: the terms' weights hold for this batch size."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    """L2 through Adam, on everything that is trained."""
+    batch_size: int = 1024
+
+
+@dataclass(frozen=True)
+class UserEpoch:
+    """Losses by name, the model's own as `task`; each a mean over the observed pairs."""
+
+    epoch: int
+    losses: dict[str, float]
+
+
+class UserFit:
+    """A training in progress, on the generator's device. Negatives, the order of the pairs and what terms take from
+    the teacher's ranking are drawn anew each epoch. The caller evaluates between epochs, and stops by not asking for
+    the next."""
+
+    def __init__(
+        self,
+        model: UserModel,
+        pairs: Pairs,
+        config: UserTraining,
+        generator: torch.Generator,
+        teaching: UserTeaching | None = None,
+    ) -> None:
+        self.model, self.pairs, self.config, self.generator = model, pairs, config, generator
+        self.teaching = teaching
+        self.trained = nn.ModuleDict({"model": model, "terms": nn.ModuleDict(teaching.terms if teaching else {})})
+        self.optimiser = torch.optim.Adam(
+            self.trained.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.epoch = 0
+
+    def epochs(self) -> Iterator[UserEpoch]:
+        """Without end."""
+        while True:
+            losses = self._one_epoch()
+            self.epoch += 1
+            yield UserEpoch(self.epoch, losses)
+
+    def _one_epoch(self) -> dict[str, float]:
+        self.trained.train()
+        pairs, generator = self.pairs, self.generator
+        negatives_P = pairs.unseen.one_each(pairs.users_P, generator)
+        drawn = self._drawn()
+        order_P = torch.randperm(len(pairs.users_P), generator=generator, device=generator.device)
+        sums: dict[str, float] = {}
+        for rows in torch.split(order_P, self.config.batch_size):
+            losses = self._losses(pairs.users_P[rows], pairs.items_P[rows], negatives_P[rows], drawn)
+            total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
+            self.optimiser.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + loss.item()
+        return {name: value / len(order_P) for name, value in sums.items()}
+
+    def _weight(self, name: str) -> float:
+        return 1.0 if name == "task" or self.teaching is None else self.teaching.weights[name]
+
+    def _drawn(self) -> dict[str, Drawn]:
+        if self.teaching is None:
+            return {}
+        return {
+            name: self.teaching.ranking.draw(term.law, self.generator)  # type: ignore[arg-type]
+            for name, term in self.teaching.terms.items()
+        }
+
+    def _losses(
+        self, users_N: Tensor, positives_N: Tensor, negatives_N: Tensor, drawn: Mapping[str, Drawn]
+    ) -> dict[str, Tensor]:
+        losses = {"task": self.model.loss(users_N, positives_N, negatives_N)}
+        if self.teaching is None:
+            return losses
+        users = torch.unique(users_N)
+        items_I = torch.cat([torch.unique(positives_N), torch.unique(negatives_N)])
+        halves_I = torch.full((len(items_I),), 0.5, device=items_I.device)
+        student, teacher = UserView(self.model, users), UserView(self.teaching.teacher, users)
+        pair = Pair(student, teacher, items_I, halves_I, self.epoch, self.generator)
+        for name, term in self.teaching.terms.items():
+            losses[name] = term(pair, drawn[name].of(users))
+        return losses
+
+    def snapshot(self) -> Snapshot:
+        """All that a resume needs, between epochs."""
+        saved = Snapshot(values={"epoch": self.epoch})
+        saved.put_module("trained", self.trained)
+        saved.put_optimiser("optimiser", self.optimiser)
+        saved.put_generator("generator", self.generator)
+        return saved
+
+    def restore(self, saved: Snapshot) -> None:
+        self.epoch = int(saved.values["epoch"])
+        saved.get_module("trained", self.trained)
+        saved.get_optimiser("optimiser", self.optimiser)
+        saved.get_generator("generator", self.generator)
