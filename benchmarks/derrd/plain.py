@@ -23,13 +23,13 @@ def draw(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Interesting and uninteresting items of every user, one user after the other."""
     interesting, uninteresting = [], []
-    everything = set(range(num_items))
     for listed, seen in zip(ranked, observed, strict=True):
         weights = np.exp(-np.arange(len(listed)) / temperature)
         ranks = random.choice(len(listed), size=counts[0], replace=False, p=weights / weights.sum())
         interesting.append([listed[rank] for rank in sorted(ranks)])
-        others = sorted(everything - seen - set(listed))
-        uninteresting.append(random.choice(others, size=counts[1], replace=False).tolist())
+        is_other = np.ones(num_items, dtype=bool)
+        is_other[[*seen, *listed]] = False
+        uninteresting.append(random.choice(np.flatnonzero(is_other), size=counts[1], replace=False).tolist())
     return interesting, uninteresting
 
 

@@ -1,0 +1,58 @@
+"""DE-RRD's table on CiteULike, against 499 negatives and over the whole catalogue."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.command import Part
+from benchmarks.derrd.recipes import RECIPES, TEACHER
+from benchmarks.derrd.split import NEGATIVES_SEED, citeulike
+from benchmarks.derrd.trained import DEVICE, Row, Workshop
+from benchmarks.peers import ROOT
+from benchmarks.results import Results
+from distilrec.core.events import Floats
+from distilrec.core.metrics import bootstrap_mean, per_user
+
+RUNS = Path(os.environ.get("DISTILREC_BENCH_RUNS", ROOT / "runs" / "benchmarks")).resolve() / "derrd"
+SEEDS = range(5) if DEVICE == "cuda" else range(2)
+
+
+def workshop() -> Workshop:
+    return Workshop(RUNS, citeulike())
+
+
+def table_row(results: Results, base: str, name: str) -> None:
+    """One method with all its seeds: H@5 among 499 negatives, H@5 and NDCG@10 over the whole catalogue."""
+    shop = workshop()
+    seeds = SEEDS[:1] if name == TEACHER else SEEDS
+    rows = [shop.row(base, name, seed) for seed in seeds]
+    key = name if base == "bpr" else f"{base}.{name}"
+    of = f"CiteULike split 0, {base}, width {RECIPES[base][name].width}, on {DEVICE}"
+    sampled = f"H@5 among 499 negatives drawn with seed {NEGATIVES_SEED}"
+    _put(results, f"citeulike.h5.{key}", [_sampled(row, "hr", 5) for row in rows], "H@5", f"{of}; {sampled}")
+    whole = "over the whole catalogue, items of training and validation removed; epoch of the best sampled H@5"
+    for metric, cutoff, figure in (("hr", 5, "whole_h5"), ("ndcg", 10, "whole_ndcg10")):
+        users = [per_user(np.array(row.whole), metric, cutoff) for row in rows]
+        unit = "H@5" if metric == "hr" else "NDCG@10"
+        _put(results, f"citeulike.{figure}.{key}", users, unit, f"{of}; {whole}")
+    about = {"num_cold_targets": shop.split.num_cold, "negatives_sha256": shop.split.negatives_sha256}
+    results.keep(f"{base}.{name}", {**about, "rows": [row.summary() for row in rows]})
+
+
+def _sampled(row: Row, metric: str, cutoff: int) -> Floats:
+    return per_user(np.array(row.ranks[str(cutoff)]), metric, cutoff)
+
+
+def _put(results: Results, figure: str, of_seeds: list[Floats], unit: str, note: str) -> None:
+    """The mean over seeds, with the interval over users."""
+    interval = bootstrap_mean(np.mean(of_seeds, axis=0), seed=0)
+    by_seed = [round(float(one.mean()), 4) for one in of_seeds]
+    limits = [interval.low, interval.high]
+    results.put(figure, interval.value, unit, f"{note}; by seed {by_seed}", seeds=len(of_seeds), interval=limits)
+
+
+PARTS: dict[str, Part] = {
+    f"{base}.{name}": partial(table_row, base=base, name=name) for base, names in RECIPES.items() for name in names
+}
