@@ -12,16 +12,17 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.derrd import plain
-from benchmarks.derrd.recipes import NUM_LISTED, RECIPES, RRD, SETTINGS, STUDENT, TEACHER
+from benchmarks.derrd.recipes import NUM_LISTED, RECIPES, STUDENT, TEACHER
 from benchmarks.derrd.split import citeulike
 from benchmarks.results import Results, median_ratio
+from distilrec.core.config import DistillationExperts, RelaxedRanking
 from distilrec.core.experts import Experts, select
 from distilrec.core.factors import BPR
 from distilrec.core.listwise import minus_log_likelihood
 from distilrec.core.ranked import Drawn, Law
-from distilrec.core.terms import scores_of
+from distilrec.core.terms import DE, Pair, scores_of
 from distilrec.core.user_fit import Pairs, ranking_by
-from distilrec.core.views import UserView
+from distilrec.core.views import UserView, sizes_of_users
 
 REPEATS = 5
 BATCH = RECIPES["bpr"][STUDENT].training.batch_size
@@ -65,37 +66,44 @@ def rrd(results: Results) -> None:
 
 
 def de(results: Results) -> None:
-    """Peak of what one batch's DE loss and gradient allocate; parameters and inputs are there before, both ways."""
+    """Peak of what DE's loss and gradient allocate for one batch, its users and its items of both signs; parameters are
+    there before, both ways."""
     pairs, teacher, student = _made()
-    experts = Experts(student.width, teacher.width, _num_experts(), torch.Generator().manual_seed(0))
-    users = torch.unique(pairs.users_P[torch.randperm(len(pairs.users_P))[:BATCH]])
-    weights = torch.ones(len(users))
-    wise = teacher.states(users).detach()
+    generator = torch.Generator().manual_seed(0)
+    term = DE(DistillationExperts(), sizes_of_users(student, teacher.requires_grad_(False)), generator)
+    rows = torch.randperm(len(pairs.users_P), generator=generator)[:BATCH]
+    users = torch.unique(pairs.users_P[rows])
+    signs = [torch.unique(ids) for ids in (pairs.items_P[rows], pairs.unseen.one_each(pairs.users_P[rows], generator))]
+    items, nothing = torch.cat(signs), torch.empty(len(users), 0, dtype=torch.int64)
 
     def ours() -> Tensor:
-        return experts(student.users(users), wise, weights, 1.0, torch.Generator().manual_seed(1))
+        views = UserView(student, users), UserView(teacher, users)
+        pair = Pair(*views, items, torch.full((len(items),), 0.5), 0, torch.Generator().manual_seed(1))
+        return term(pair, Drawn(nothing, nothing, nothing))
 
     def plainly() -> Tensor:
-        log_weights = experts.selector(wise).log_softmax(dim=1)
-        selected = select(log_weights, 1.0, torch.Generator().manual_seed(1))
-        return plain.distance(experts, student.users(users), wise, selected, weights)
+        draws, total = torch.Generator().manual_seed(1), torch.zeros(())
+        for kind, entities, weight in (("users", users, 1.0), *(("items", ids, 0.5) for ids in signs)):
+            experts: Experts = (term.contexts if kind == "users" else term.items)[0]
+            own, wise = (getattr(model, kind)(entities) for model in (student, teacher))
+            selected = select(experts.selector(wise).log_softmax(dim=1), 1.0, draws)
+            total = total + plain.distance(experts, own, wise, selected, torch.full((len(entities),), weight))
+        return total
 
-    trained = (student.users.weight, *experts.parameters())
-    raw = {name: _peak(way, trained) for name, way in (("plain", plainly), ("ours", ours))}
+    trained = (student.users.weight, student.items.weight, *term.parameters())
+    raw = {name: peak_bytes(way, trained) for name, way in (("plain", plainly), ("ours", ours))}
     results.keep("de", raw)
     plain_mb, ours_mb = raw["plain"] / 1e6, raw["ours"] / 1e6
-    note = f"plain {plain_mb:.1f} MB, ours {ours_mb:.1f} MB, of which gradients of parameters "
-    note += f"{sum(one.numel() for one in trained) * 4 / 1e6:.1f} MB; {len(users)} users of a batch of {BATCH} pairs"
+    note = (
+        f"plain {plain_mb:.1f} MB, ours {ours_mb:.1f} MB, of which the gradients of what is trained, both ways, "
+        f"{sum(one.numel() for one in trained) * 4 / 1e6:.1f} MB; {len(users)} users and {len(items)} items of a batch"
+    )
     results.put("de.memory_ratio", plain_mb / ours_mb, "ratio", note)
 
 
 def _law() -> Law:
-    knobs = SETTINGS[RRD]
-    return Law(knobs.num_interesting, knobs.num_uninteresting, knobs.temperature)  # type: ignore[attr-defined]
-
-
-def _num_experts() -> int:
-    return int(SETTINGS["de"].num_experts)  # type: ignore[attr-defined]
+    knobs = RelaxedRanking()
+    return Law(knobs.num_interesting, knobs.num_uninteresting, knobs.temperature)
 
 
 def _made() -> tuple[Pairs, BPR, BPR]:
@@ -113,16 +121,17 @@ def _epoch(
     begun = time.perf_counter()
     drawn = draw()
     ready = time.perf_counter()
+    num_interesting = drawn.interesting_NK.shape[1]
     for rows in torch.randperm(len(pairs.users_P), generator=generator).split(BATCH):
         users = torch.unique(pairs.users_P[rows])
         view, mine = UserView(student, users), drawn.of(users)
-        scores = [scores_of(view, ids, -torch.inf) for ids in (mine.interesting_NK, mine.uninteresting_NL)]
+        scores = scores_of(view, torch.cat([mine.interesting_NK, mine.uninteresting_NL], dim=1), -torch.inf)
         student.zero_grad(set_to_none=True)
-        likelihood(*scores).sum().backward()
+        likelihood(*scores.split([num_interesting, mine.uninteresting_NL.shape[1]], dim=1)).sum().backward()
     return {"draw": ready - begun, "loss": time.perf_counter() - ready}
 
 
-def _peak(loss: Callable[[], Tensor], trained: tuple[Tensor, ...]) -> int:
+def peak_bytes(loss: Callable[[], Tensor], trained: tuple[Tensor, ...]) -> int:
     """Bytes, by the allocator's own record."""
     torch.autograd.grad(loss(), trained, allow_unused=True)  # a first time, for what stays allocated
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:

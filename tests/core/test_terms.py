@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.derrd import plain
+from benchmarks.derrd.cost import peak_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -211,6 +212,34 @@ def test_every_term_of_the_table_teaches_the_student_alone(name):
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.8 * before
+
+
+@settings(max_examples=100, deadline=None)
+@given(exponent=st.floats(-10, 12), name=st.sampled_from(list(TERMS)), seed=st.integers(0, 99))
+def test_no_term_is_infinite_or_no_number_at_any_scale(exponent, name, seed):
+    student, teacher = _Table(3, seed), _Table(5, seed + 2)
+    for view in (student, teacher):
+        view.contexts_ND = (view.contexts_ND * 10.0**exponent).detach().requires_grad_()
+    term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12), generator())
+    drawn = _ranking(4).draw(term.law, generator(seed))
+    loss = term(Pair(student, teacher, torch.arange(5), torch.ones(5), 0, generator()), drawn)
+    assert loss.isfinite()
+    for gradient in torch.autograd.grad(loss, (student.contexts_ND, student.items_VD)):
+        assert gradient.isfinite().all()
+
+
+def test_the_experts_need_a_fifth_of_the_plain_ways_memory_or_less():
+    """As released: 30 experts, 20 wide to 200 wide, and as many users as a batch has."""
+    experts = Experts(20, 200, 30, generator())
+    student, teacher = torch.randn(800, 20, requires_grad=True), torch.randn(800, 200)
+    weights, trained = torch.ones(800), (student, *experts.parameters())
+
+    def plainly() -> torch.Tensor:
+        selected = select(experts.selector(teacher).log_softmax(dim=1), 1.0, generator())
+        return plain.distance(experts, student, teacher, selected, weights)
+
+    ours = peak_bytes(lambda: experts(student, teacher, weights, 1.0, generator()), trained)
+    assert 5 * ours <= peak_bytes(plainly, trained)
 
 
 @pytest.mark.parametrize("name", ["rrd", "rd", "cd"])

@@ -114,10 +114,10 @@ class RRD(nn.Module):
         self.law = Law(config.num_interesting, config.num_uninteresting, temperature)
 
     def forward(self, pair: Pair, drawn: Drawn) -> Tensor:
-        interesting, uninteresting = (
-            scores_of(pair.student, ids, -torch.inf) for ids in (drawn.interesting_NK, drawn.uninteresting_NL)
-        )
-        return minus_log_likelihood(interesting, uninteresting).sum()
+        ids = torch.cat([drawn.interesting_NK, drawn.uninteresting_NL], dim=1)
+        num_interesting = drawn.interesting_NK.shape[1]
+        scores = scores_of(pair.student, ids, -torch.inf)
+        return minus_log_likelihood(scores[:, :num_interesting], scores[:, num_interesting:]).sum()
 
 
 class RD(nn.Module):
@@ -142,8 +142,9 @@ class RD(nn.Module):
     def _discrepancy(self, scores_NK: Tensor, pair: Pair, drawn: Drawn) -> Tensor:
         with torch.no_grad():
             others_NL = scores_of(pair.student, drawn.uninteresting_NL, -torch.inf)
-        share_above_NK = (others_NL[:, None, :] > scores_NK[:, :, None]).float().mean(dim=2)
-        apart_NK = share_above_NK * self.num_items - drawn.ranks_NK
+        num_above_NK = (others_NL[:, None, :] > scores_NK[:, :, None]).sum(dim=2)
+        num_others_N1 = (drawn.uninteresting_NL != NONE).sum(dim=1, keepdim=True).clamp_min(1)
+        apart_NK = num_above_NK / num_others_N1 * self.num_items - drawn.ranks_NK
         return (self.config.mu * apart_NK.clamp_min(0.0)).tanh()
 
 
