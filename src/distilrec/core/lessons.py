@@ -18,6 +18,7 @@ from distilrec.core.evaluation import Scorer
 from distilrec.core.objective import Objective
 from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.sequence_model import Layers, ModelScorer, SequenceModel
+from distilrec.core.state_terms import StateTerms
 from distilrec.core.teaching import TeacherSource
 
 
@@ -30,6 +31,7 @@ class Losses:
     soft: float = 0.0
     embedding: float = 0.0
     hidden: float = 0.0
+    terms: float = 0.0
 
     @classmethod
     def mean(cls, seen: Sequence["Losses"]) -> "Losses":
@@ -98,23 +100,21 @@ class Distiller(NextItem):
         layers: LayerDistillation,
         config: Distillation,
         processes: Processes = ALONE,
+        terms: StateTerms | None = None,
     ) -> None:
         self.teacher, self.layers, self.config, self.processes = teacher, layers, config, processes
-        self.modules = (layers,)
+        self.terms = terms
+        self.modules: tuple[nn.Module, ...] = (layers,) if terms is None else (layers, terms)
 
     def loss(self, model: SequenceModel, batch: Batch, objective: Objective) -> tuple[Tensor, Losses]:
-        """(1 - share) * task + share * (soft + embedding + hidden)."""
+        """(1 - share) * task + share * (soft + embedding + hidden + terms)."""
         taught = self.teacher.of(batch)
         got: Layers = model(batch.inputs_BL)
-        next_item = objective(
-            batch.take(got.state_BLD),
-            model.item_vectors(),
-            batch.take(batch.targets_BL),
-            taught.soft,
-            self.config.share,
-        )
+        asked = (batch.take(got.state_BLD), model.item_vectors(), batch.take(batch.targets_BL))
+        next_item = objective(*asked, taught.soft, self.config.share)
         layers = self.layers(got, taught, batch, self.processes)
         hints = self.config.embedding_weight * layers.embedding + self.config.hidden_weight * layers.hidden
-        total = next_item.total + self.config.share * hints
-        parts = (layers.embedding.item(), layers.hidden.item())
+        more = self.terms(*asked, taught, objective.generator) if self.terms else torch.zeros(())
+        total = next_item.total + self.config.share * (hints + more)
+        parts = (layers.embedding.item(), layers.hidden.item(), more.item())
         return total, Losses(total.item(), next_item.task, next_item.soft, *parts)
