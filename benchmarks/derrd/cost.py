@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.derrd import plain
+from benchmarks.derrd.protocol import MAX_EPOCHS
 from benchmarks.derrd.recipes import NUM_LISTED, RECIPES, STUDENT, TEACHER
 from benchmarks.derrd.split import citeulike
 from benchmarks.results import Results, median_ratio
@@ -70,7 +71,7 @@ def de(results: Results) -> None:
     there before, both ways."""
     pairs, teacher, student = _made()
     generator = torch.Generator().manual_seed(0)
-    term = DE(DistillationExperts(), sizes_of_users(student, teacher.requires_grad_(False)), generator)
+    term = DE(DistillationExperts(), sizes_of_users(student, teacher.requires_grad_(False), MAX_EPOCHS), generator)
     rows = torch.randperm(len(pairs.users_P), generator=generator)[:BATCH]
     users = torch.unique(pairs.users_P[rows])
     signs = [torch.unique(ids) for ids in (pairs.items_P[rows], pairs.unseen.one_each(pairs.users_P[rows], generator))]

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.derrd.protocol import Best, means_of, whole_ranks
-from benchmarks.derrd.recipes import NUM_LISTED, RECIPES, SETTINGS, TEACHER, Recipe
+from benchmarks.derrd.protocol import MAX_EPOCHS, Best, means_of, whole_ranks
+from benchmarks.derrd.recipes import NUM_LISTED, RECIPES, TEACHER, Recipe
 from benchmarks.derrd.split import Split
 from distilrec.core.config import content_hash
 from distilrec.core.cost import count_params
 from distilrec.core.factors import USER_MODELS, UserModel
 from distilrec.core.ranked import TeacherRanking
 from distilrec.core.snapshot import Snapshot
-from distilrec.core.terms import TERMS
+from distilrec.core.terms import terms_of
 from distilrec.core.user_fit import Pairs, UserFit, UserTeaching, ranking_by
 from distilrec.core.views import sizes_of_users
 from distilrec.io.checkpoints import Checkpoints
@@ -87,7 +87,9 @@ class Workshop:
         return self.taught[base][:2]
 
     def _path(self, name: str, recipe: Recipe, seed: int) -> Path:
-        teacher = self._path(TEACHER, RECIPES[recipe.base][TEACHER], TEACHER_SEED).stem if recipe.weights else ""
+        teacher = (
+            self._path(TEACHER, RECIPES[recipe.base][TEACHER], TEACHER_SEED).stem if recipe.terms.weights() else ""
+        )
         told = (recipe.described(), teacher, seed, self.split.negatives_sha256, DEVICE, self.max_epochs, versions())
         return self.folder / "rows" / f"{recipe.base}-{name}-{seed}-{content_hash(*told)}.json"
 
@@ -101,16 +103,14 @@ class Workshop:
         """A training that has not begun."""
         student = self._model(recipe, seed)
         generator = torch.Generator(DEVICE).manual_seed(seed + 1000)
-        teaching = self._teaching(student, recipe, seed) if recipe.weights else None
+        teaching = self._teaching(student, recipe, seed) if recipe.terms.weights() else None
         return UserFit(student, self.pairs, recipe.training, generator, teaching)
 
     def _teaching(self, student: UserModel, recipe: Recipe, seed: int) -> UserTeaching:
         teacher, ranking = self.teacher(recipe.base)
-        sizes, first_weights = sizes_of_users(student, teacher), torch.Generator().manual_seed(seed + 2000)
-        terms = {
-            name: TERMS[name.split("_")[0]](SETTINGS[name], sizes, first_weights).to(DEVICE) for name in recipe.weights
-        }
-        return UserTeaching(teacher, ranking, terms, recipe.weights)
+        sizes, first_weights = sizes_of_users(student, teacher, MAX_EPOCHS), torch.Generator().manual_seed(seed + 2000)
+        terms = {name: term.to(DEVICE) for name, term in terms_of(recipe.terms, sizes, first_weights).items()}
+        return UserTeaching(teacher, ranking, terms, recipe.terms.weights())
 
     def _train(self, name: str, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], Row]:
         """The best weights, and what came of them. Resumes from the latest snapshot."""

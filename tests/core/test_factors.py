@@ -21,7 +21,7 @@ from tests.conftest import generator, sasrec
 NUM_USERS, NUM_ITEMS, GROUPS, SEEN = 80, 40, 4, 6
 QUICK = UserTraining(learning_rate=0.03, weight_decay=1e-4, batch_size=64)
 SETTINGS = {
-    "de": DistillationExperts(num_experts=3, num_epochs=20),
+    "de": DistillationExperts(num_experts=3),
     "rrd": RelaxedRanking(num_interesting=4, num_uninteresting=4, temperature=3.0),
     "rd": PointwiseRanking(num_positives=4, num_sampled=10, warm_up_epochs=2),
     "cd": Collaborative(num_sampled=4),
@@ -58,7 +58,7 @@ def _trained(model, train: Sequences, epochs: int, teaching: UserTeaching | None
 
 
 def _teaching(teacher, student, train: Sequences, *names: str) -> UserTeaching:
-    sizes = sizes_of_users(student, teacher)
+    sizes = sizes_of_users(student, teacher, 20)
     terms = {name: TERMS[name](SETTINGS[name], sizes, generator(2)) for name in names}
     return UserTeaching(teacher, ranking_by(teacher, Pairs.of(train), 10), terms, dict.fromkeys(names, 0.3))
 
@@ -135,7 +135,7 @@ def test_a_ranking_leaves_out_what_was_seen_and_users_without_a_pair_are_skipped
 
 
 def _teaching_of(teacher, student, pairs: Pairs) -> UserTeaching:
-    sizes = sizes_of_users(student, teacher)
+    sizes = sizes_of_users(student, teacher, 20)
     terms = {name: TERMS[name](SETTINGS[name], sizes, generator(2)) for name in TERMS}
     return UserTeaching(teacher, ranking_by(teacher, pairs, 5), terms, dict.fromkeys(TERMS, 0.1))
 
@@ -174,7 +174,7 @@ def test_nothing_that_only_training_needs_stays_in_the_student(name):
 
 def test_the_released_experts_have_the_published_number_of_parameters():
     """DE-RRD's log at phi = 0.1: 1,470,600 in experts and 12,060 in selectors."""
-    sizes = Sizes(((20, 200),), ((20, 200),), 25182)
+    sizes = Sizes(((20, 200),), ((20, 200),), 25182, 1000)
     with torch.device("meta"):
         de = TERMS["de"](DistillationExperts(), sizes, None)
     selectors = sum(count_params(one.selector) for one in (*de.contexts, *de.items))
@@ -208,7 +208,7 @@ def test_terms_teach_sequential_students_too(name):
     views = StateView(states, student.item_vectors()), StateView(wise.detach(), teacher.item_vectors().detach())
     ranked = teacher.score(wise).topk(5, dim=1).indices
     ranking = TeacherRanking.of(ranked, torch.tensor([0, 1]), ids[:, -1], 12)
-    term = TERMS[name](SETTINGS[name], Sizes(((8, 16),), ((8, 16),), 12), generator())
+    term = TERMS[name](SETTINGS[name], Sizes(((8, 16),), ((8, 16),), 12, 9), generator())
     loss = term(
         Pair(*views, torch.arange(4), torch.ones(4), epochs_done=0, generator=generator()),
         ranking.draw(term.law, generator()),

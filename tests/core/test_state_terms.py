@@ -9,6 +9,7 @@ from distilrec.core.config import (
     DistillationExperts,
     PointwiseRanking,
     RelaxedRanking,
+    Terms,
     Training,
 )
 from distilrec.core.cost import count_params
@@ -18,26 +19,25 @@ from distilrec.core.lessons import Distiller
 from distilrec.core.sequence_model import initialise
 from distilrec.core.state_terms import StateTerms, sizes_of_states
 from distilrec.core.teaching import LiveTeacher
-from distilrec.core.terms import TERMS
+from distilrec.core.terms import terms_of
 from tests.conftest import LENGTH, NUM_EDGES, chain, generator, objective, sasrec, student
 
-SETTINGS = {
-    "de": DistillationExperts(num_experts=3, num_epochs=3),
-    "rrd": RelaxedRanking(num_interesting=3, num_uninteresting=3),
-    "rd": PointwiseRanking(num_positives=3, num_sampled=4, warm_up_epochs=1),
-    "cd": Collaborative(num_sampled=3),
-}
+EVERYTHING = Terms(
+    de=DistillationExperts(weight=0.5, num_experts=3),
+    rrd=RelaxedRanking(weight=0.5, num_interesting=3, num_uninteresting=3),
+    rd=PointwiseRanking(weight=0.5, num_positives=3, num_sampled=4, warm_up_epochs=1),
+    cd=Collaborative(weight=0.5, num_sampled=3),
+)
 BATCH = 32
 
 
-def _fit(data: TrainingData, *names: str) -> Fit:
+def _fit(data: TrainingData, asked: Terms = EVERYTHING) -> Fit:
     pupil, teacher = student([0] * NUM_EDGES, dropout=0.1), sasrec(width=16)
     random = generator()
     initialise(pupil, random)
-    sizes = sizes_of_states(pupil, teacher)
-    terms = {name: TERMS[name](SETTINGS[name], sizes, random) for name in names}
+    terms = terms_of(asked, sizes_of_states(pupil, teacher, 4), random)
     batches = -(-len(data.windows) // BATCH)
-    state_terms = StateTerms(teacher, terms, dict.fromkeys(names, 0.5), batches, most_positions=50)
+    state_terms = StateTerms(teacher, terms, asked.weights(), batches, most_positions=50)
     layers = LayerDistillation(pupil.width, teacher.width, pupil.num_layers, teacher.num_layers, Distillation())
     initialise(layers, random)
     distiller = Distiller(LiveTeacher(teacher, 6), layers, Distillation(), terms=state_terms)
@@ -47,7 +47,7 @@ def _fit(data: TrainingData, *names: str) -> Fit:
 
 def test_all_terms_at_once_teach_and_none_of_them_stays_in_the_student():
     data = TrainingData.leave_one_out(chain(0.9), LENGTH, "kept")
-    fit = _fit(data, *TERMS)
+    fit = _fit(data)
     before = count_params(fit.model)
     epochs = [record for record in fit.records() if not isinstance(record, BatchRecord)]
     assert 0 < epochs[-1].losses.terms < epochs[0].losses.terms
@@ -59,7 +59,7 @@ def test_all_terms_at_once_teach_and_none_of_them_stays_in_the_student():
 
 def test_a_training_with_terms_resumes_bit_for_bit():
     data = TrainingData.leave_one_out(chain(0.9), LENGTH, "kept")
-    straight, broken, resumed = (_fit(data, *TERMS) for _ in range(3))
+    straight, broken, resumed = (_fit(data) for _ in range(3))
     for record in broken.records():
         if not isinstance(record, BatchRecord) and record.epoch == 2:
             break
@@ -76,9 +76,8 @@ def test_the_total_has_the_terms_weighed():
     batch = next(training_batches(data.train, data.windows, BATCH, generator()))
     parts = []
     for weight in (0.5, 1.0):
-        fit = _fit(data, "cd")
+        fit = _fit(data, Terms(cd=Collaborative(weight=weight, num_sampled=3)))
         fit.trained.eval()
-        fit.lesson.terms.weights = {"cd": weight}
         fit.objective.generator.manual_seed(0)
         parts.append(fit.lesson.loss(fit.model, batch, fit.objective)[1])
     torch.testing.assert_close(parts[1].terms, 2 * parts[0].terms)

@@ -201,7 +201,7 @@ class _Table:
 def test_every_term_of_the_table_teaches_the_student_alone(name):
     student, teacher = _Table(3, 1), _Table(5, 2)
     teacher.contexts_ND.requires_grad_(False), teacher.items_VD.requires_grad_(False)
-    term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12), generator())
+    term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12, 9), generator())
     drawn = _ranking(4).draw(term.law, generator())
     pair = Pair(student, teacher, torch.arange(5), torch.ones(5), epochs_done=0, generator=generator())
     before = term(pair, drawn).item()
@@ -220,7 +220,7 @@ def test_no_term_is_infinite_or_no_number_at_any_scale(exponent, name, seed):
     student, teacher = _Table(3, seed), _Table(5, seed + 2)
     for view in (student, teacher):
         view.contexts_ND = (view.contexts_ND * 10.0**exponent).detach().requires_grad_()
-    term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12), generator())
+    term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12, 9), generator())
     drawn = _ranking(4).draw(term.law, generator(seed))
     loss = term(Pair(student, teacher, torch.arange(5), torch.ones(5), 0, generator()), drawn)
     assert loss.isfinite()
@@ -245,7 +245,7 @@ def test_the_experts_need_a_fifth_of_the_plain_ways_memory_or_less():
 @pytest.mark.parametrize("name", ["rrd", "rd", "cd"])
 def test_terms_skip_items_that_are_not_there(name):
     student, teacher = _Table(3, 1), _Table(5, 2)
-    term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12), generator())
+    term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12, 9), generator())
     short = torch.tensor([[4, 2], [3, 1], [5, 6], [7, 8]])
     ranks, others = torch.arange(2).expand(4, -1), torch.tensor([[9], [10], [9], [0]])
     gone = torch.full((4, 1), NONE)
@@ -262,7 +262,7 @@ def test_rd_by_hand():
     view.items_VD = torch.arange(12.0)[:, None]
     drawn = Drawn(torch.tensor([[2, 1]]), torch.tensor([[0, 1]]), torch.tensor([[5, 0]]))
     pair = Pair(view, view, torch.arange(0), torch.ones(0), epochs_done=0, generator=generator())
-    sizes = Sizes(((1, 1),), ((1, 1),), 12)
+    sizes = Sizes(((1, 1),), ((1, 1),), 12, 9)
     weights = np.exp([0.0, -0.1])
     losses = np.log1p(np.exp([-2.0, -1.0]))
     cold = TERMS["rd"](PointwiseRanking(num_positives=2), sizes, generator())

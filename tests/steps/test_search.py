@@ -74,14 +74,16 @@ def test_bert4rec_is_taught_in_two_stages(shop):
     assert manifest["trained_seconds"] == pytest.approx(masked[0]["seconds"] + tuned[0]["seconds"], abs=0.01)
 
 
-def test_depth_and_cells_of_their_own_within_every_budget(shop, tmp_path):
+def test_depth_and_cells_of_their_own_within_every_budget_retrained_with_terms(shop, tmp_path):
     table = read_json(shop / "table.json")
     p50_ms = table["rest_ms"] + 2 * table["cell_ms"] + 4 * max(table["operation_ms"].values())
     limits = f"search.budget.encoder_macs=8000 search.budget.encoder_params=900 search.budget.p50_ms={p50_ms}"
     options = "search.cells=per-depth search.depth=searched search.cost_measures=[macs,p50_ms] retrain.start=scratch"
     mapping = "search.distillation.layers=left-jump retrain.distillation.layer_weights=uniform"
     table_path = f"search.latency_table={shop / 'table.json'}"
-    cost, student = _searched(shop, tmp_path, f"{table_path} {limits} {options} {mapping}")
+    terms = "retrain.terms.de.num_experts=2 retrain.terms.rrd.interesting=top retrain.term_positions=40"
+    cost, student = _searched(shop, tmp_path, f"{table_path} {limits} {options} {mapping} {terms}")
+    assert read_json(tmp_path / "student" / "history.json")[0]["losses"]["terms"] > 0
     assert cost["limits"] == {"macs": 8000, "params": 900, "p50_ms": pytest.approx(p50_ms)}
     for measure, limit in cost["limits"].items():
         assert cost["predicted"][measure] <= limit

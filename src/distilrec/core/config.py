@@ -178,17 +178,18 @@ class Distillation(Closed):
 class DistillationExperts(Closed):
     """DE (Kang et al. 2020), with the settings of its release."""
 
+    weight: float = Field(1e-2, ge=0, le=1e6)
     num_experts: int = Field(30, ge=1, le=1000)
     temperature_start: float = Field(1.0, gt=0, le=100)
-    """Of the selection's Gumbel-softmax."""
+    """Of the selection's Gumbel-softmax, in the first epoch."""
     temperature_end: float = Field(1e-10, gt=0, le=100)
-    num_epochs: int = Field(1000, ge=1, le=100_000)
-    """In which the temperature falls from one to the other; a training that stops early never sees the end."""
+    """In the last of `max_epochs`; a training that stops early never sees it."""
 
 
 class RelaxedRanking(Closed):
     """RRD (Kang et al. 2020), with the settings of its release."""
 
+    weight: float = Field(1e-3, ge=0, le=1e6)
     interesting: Literal["sampled", "top"] = "sampled"
     """By rank, anew each epoch; or the teacher's first ones, which its authors later found better."""
     num_interesting: int = Field(40, ge=1, le=10_000)
@@ -200,6 +201,8 @@ class RelaxedRanking(Closed):
 class PointwiseRanking(Closed):
     """RD (Tang & Wang 2018), for comparison."""
 
+    weight: float = Field(0.1, ge=0, le=1e6)
+    """Not tuned."""
     num_positives: int = Field(10, ge=1, le=10_000)
     temperature: float = Field(10.0, gt=0, le=1e6)
     """T of the weight exp(-rank / T)."""
@@ -214,11 +217,27 @@ class PointwiseRanking(Closed):
 class Collaborative(Closed):
     """CD (Lee et al. 2019), for comparison."""
 
+    weight: float = Field(1e-3, ge=0, le=1e6)
+    """Not tuned."""
     num_sampled: int = Field(40, ge=1, le=10_000)
     temperature: float = Field(10.0, gt=0, le=1e6)
     """T of the chance exp(-rank / T)."""
     calibration: float = Field(1.0, gt=0, le=1e6)
     """The teacher's scores are divided by it before they become probabilities."""
+
+
+class Terms(Closed):
+    """Distillation terms beside the losses of `distillation`: each that is named is added with its weight."""
+
+    de: DistillationExperts | None = None
+    rrd: RelaxedRanking | None = None
+    rd: PointwiseRanking | None = None
+    cd: Collaborative | None = None
+
+    def weights(self) -> dict[str, float]:
+        """Of those that are named."""
+        named = {"de": self.de, "rrd": self.rrd, "rd": self.rd, "cd": self.cd}
+        return {name: knobs.weight for name, knobs in named.items() if knobs is not None}
 
 
 class Budget(Closed):
@@ -337,6 +356,10 @@ class Retrain(Training):
     """From the supernet's weights, or from new ones."""
     dropout: float = Field(0.1, ge=0, lt=1)
     distillation: Distillation = Distillation()
+    terms: Terms = Terms()
+    """Multiplied by `distillation.share`, as its other losses are."""
+    term_positions: int = Field(512, ge=1, le=1_000_000)
+    """Of a batch, drawn anew, at most: a term reads the vectors of all items that it draws for each."""
 
 
 class Evaluate(Closed):

@@ -16,9 +16,9 @@ from distilrec.core.terms import Pair, Sizes
 from distilrec.core.views import StateView
 
 
-def sizes_of_states(student: SequenceModel, teacher: SequenceModel) -> Sizes:
+def sizes_of_states(student: SequenceModel, teacher: SequenceModel, num_epochs: int) -> Sizes:
     widths = ((student.width, teacher.width),)
-    return Sizes(widths, widths, student.num_items)
+    return Sizes(widths, widths, student.num_items, num_epochs)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distilrec.core.config import Collaborative, DistillationExperts, PointwiseRanking, RelaxedRanking
+from distilrec.core.config import Collaborative, DistillationExperts, PointwiseRanking, RelaxedRanking, Terms
 from distilrec.core.decisions import temperature_at
 from distilrec.core.experts import Experts
 from distilrec.core.listwise import minus_log_likelihood
@@ -69,11 +69,13 @@ class Sizes:
     """Attributes:
     contexts: student's and teacher's width of each representation of a context.
     items: the same of items.
+    num_epochs: of the training, at most.
     """
 
     contexts: tuple[tuple[int, int], ...]
     items: tuple[tuple[int, int], ...]
     num_items: int
+    num_epochs: int
 
 
 class DE(nn.Module):
@@ -84,7 +86,7 @@ class DE(nn.Module):
 
     def __init__(self, config: DistillationExperts, sizes: Sizes, generator: torch.Generator) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.num_epochs = config, sizes.num_epochs
         made = [
             [Experts(width, teacher_width, config.num_experts, generator) for width, teacher_width in part]
             for part in (sizes.contexts, sizes.items)
@@ -93,8 +95,8 @@ class DE(nn.Module):
 
     def forward(self, pair: Pair, drawn: Drawn) -> Tensor:  # noqa: ARG002
         knobs = self.config
-        epoch = min(pair.epochs_done, knobs.num_epochs - 1)
-        temperature = temperature_at(epoch, knobs.num_epochs, knobs.temperature_start, knobs.temperature_end)
+        epoch = min(pair.epochs_done, self.num_epochs - 1)
+        temperature = temperature_at(epoch, self.num_epochs, knobs.temperature_start, knobs.temperature_end)
         contexts = (pair.student.contexts(), pair.teacher.contexts())
         items = (pair.student.items(pair.items_I), pair.teacher.items(pair.items_I))
         alike_N = torch.ones(len(contexts[0][0]), device=pair.items_I.device)
@@ -171,4 +173,9 @@ def scores_of(view: View, ids_NK: Tensor, missing: float) -> Tensor:
 
 
 TERMS: dict[str, Callable[..., nn.Module]] = {"de": DE, "rrd": RRD, "rd": RD, "cd": CD}
-"""Each is made of its settings, the sizes and a generator for its first weights."""
+"""By their names in the settings."""
+
+
+def terms_of(config: Terms, sizes: Sizes, generator: torch.Generator) -> dict[str, nn.Module]:
+    """Those that are named, with new weights."""
+    return {name: TERMS[name](getattr(config, name), sizes, generator) for name in config.weights()}

@@ -49,8 +49,8 @@ class StateView:
         return (vectors_NKD @ self.states_ND[:, :, None]).squeeze(2)
 
 
-def sizes_of_users(student: UserModel, teacher: UserModel) -> Sizes:
+def sizes_of_users(student: UserModel, teacher: UserModel, num_epochs: int) -> Sizes:
     """Of two models of one kind."""
     assert type(student) is type(teacher), "representations of different kinds do not pair up"
     widths = ((student.width, teacher.width),) * student.num_parts
-    return Sizes(widths, widths, student.num_items)
+    return Sizes(widths, widths, student.num_items, num_epochs)

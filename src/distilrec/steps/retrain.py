@@ -4,7 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distilrec.core.config import SceneConfig
+import torch
+
+from distilrec.core.config import Retrain, SceneConfig
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.fit import Fit, TrainingData
 from distilrec.core.genotype import Genotype
@@ -12,6 +14,8 @@ from distilrec.core.lessons import Distiller, NextItem
 from distilrec.core.objective import Objective
 from distilrec.core.released import RETRAIN as RELEASED_SETTINGS
 from distilrec.core.sequence_model import SequenceModel, initialise
+from distilrec.core.state_terms import StateTerms, sizes_of_states
+from distilrec.core.terms import terms_of
 from distilrec.io.export import check_export, export_onnx, quantise
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.models import build_student, load_teacher, load_weights, save_student
@@ -31,6 +35,14 @@ def write_rankers(folder: Path, name: str, model: SequenceModel, dataset: Path, 
     quantise(float32, int8)
     for ranker in (float32, int8):
         complete_ranker(ranker, dataset / "items.parquet", scene, exclude_seen)
+
+
+def _terms(
+    student: SequenceModel, teacher: SequenceModel, knobs: Retrain, data: TrainingData, generator: torch.Generator
+) -> StateTerms:
+    terms = terms_of(knobs.terms, sizes_of_states(student, teacher, knobs.max_epochs), generator)
+    batches_per_epoch = -(-len(data.windows) // knobs.batch_size)
+    return StateTerms(teacher, terms, knobs.terms.weights(), batches_per_epoch, knobs.term_positions)
 
 
 def retrain(
@@ -57,7 +69,9 @@ def retrain(
     content = content_of("retrain", config, *inputs, *adapters.processes.content)
     training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
     source = teacher_source(teacher_model, knobs.distillation, training_data, adapters)
-    lesson = NextItem() if is_released else Distiller(source, layers, knobs.distillation, adapters.processes)
+    terms = _terms(student, teacher_model, knobs, training_data, generator) if knobs.terms.weights() else None
+    taught = Distiller(source, layers, knobs.distillation, adapters.processes, terms)
+    lesson = NextItem() if is_released else taught
     training = Fit(
         student,
         training_data,
