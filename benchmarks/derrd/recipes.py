@@ -1,10 +1,16 @@
 """The rows of the tables: which model, which terms, with which weights. Weights hold for sums over batches of 1024."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from distilrec.core.config import Collaborative, DistillationExperts, PointwiseRanking, RelaxedRanking, Terms
-from distilrec.core.user_fit import UserTraining
+from distilrec.core.config import (
+    Collaborative,
+    DistillationExperts,
+    PointwiseRanking,
+    RelaxedRanking,
+    Terms,
+    UserTraining,
+)
 
 NUM_LISTED = 500
 """Of the teacher's best unobserved items (DE-RRD code)."""
@@ -16,12 +22,18 @@ class Recipe:
     base: str
     width: int
     terms: Terms = field(default_factory=Terms)
-    training: UserTraining = field(default_factory=UserTraining)
+    training: UserTraining = UserTraining()
 
     def described(self) -> dict[str, Any]:
         """All that the training depends on but its data and its teacher."""
         terms = self.terms.model_dump(mode="json")
-        return {"base": self.base, "width": self.width, "terms": terms, **asdict(self.training), "listed": NUM_LISTED}
+        return {
+            "base": self.base,
+            "width": self.width,
+            "terms": terms,
+            **self.training.model_dump(),
+            "listed": NUM_LISTED,
+        }
 
 
 RECIPES: dict[str, dict[str, Recipe]] = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from distilrec.core.config import Collaborative, DistillationExperts, PointwiseRanking, RelaxedRanking
+from distilrec.core.config import Collaborative, DistillationExperts, PointwiseRanking, RelaxedRanking, UserTraining
 from distilrec.core.cost import count_params
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Sequences
@@ -14,7 +14,7 @@ from distilrec.core.metrics import per_user
 from distilrec.core.ranked import NONE, TeacherRanking
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.terms import TERMS, Pair, Sizes
-from distilrec.core.user_fit import Pairs, UserFit, UserTeaching, UserTraining, ranking_by
+from distilrec.core.user_fit import Pairs, UserFit, UserTeaching, ranking_by
 from distilrec.core.views import StateView, sizes_of_users
 from tests.conftest import generator, sasrec
 

@@ -240,6 +240,17 @@ class Terms(Closed):
         return {name: knobs.weight for name, knobs in named.items() if knobs is not None}
 
 
+class UserTraining(Closed):
+    """Of BPR and NeuMF, as DE-RRD's release has it. Losses are sums over a batch: what weighs them holds for its size."""
+
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    """Constant."""
+    weight_decay: float = Field(1e-3, ge=0, le=1)
+    """L2 through Adam, on everything that is trained."""
+    batch_size: int = Field(1024, ge=1, le=1_000_000)
+    """Observed pairs, each with a negative."""
+
+
 class Budget(Closed):
     """What the student may cost at most; the search adapts its weight on cost to meet it. All that are set hold."""
 

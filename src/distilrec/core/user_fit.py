@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distilrec.core.config import UserTraining
 from distilrec.core.events import Sequences
 from distilrec.core.factors import UserModel
 from distilrec.core.ranked import NONE, Allowed, Drawn, TeacherRanking
@@ -60,16 +61,6 @@ class UserTeaching:
 
     def __post_init__(self) -> None:
         self.teacher.eval().requires_grad_(False)
-
-
-@dataclass(frozen=True)
-class UserTraining:
-    """Losses are sums over a batch, as in DE-RRD's release: the terms' weights hold for this batch size."""
-
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    """L2 through Adam, on everything that is trained."""
-    batch_size: int = 1024
 
 
 @dataclass(frozen=True)
