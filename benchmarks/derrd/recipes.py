@@ -22,7 +22,7 @@ class Recipe:
     base: str
     width: int
     terms: Terms = field(default_factory=Terms)
-    training: UserTraining = UserTraining()
+    training: UserTraining = field(default_factory=UserTraining)
 
     def described(self) -> dict[str, Any]:
         """All that the training depends on but its data and its teacher."""

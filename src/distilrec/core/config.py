@@ -241,7 +241,7 @@ class Terms(Closed):
 
 
 class UserTraining(Closed):
-    """Of BPR and NeuMF, as DE-RRD's release has it. Losses are sums over a batch: what weighs them holds for its size."""
+    """Of BPR and NeuMF, as DE-RRD's release has it. Losses are sums over a batch: their weights hold for its size."""
 
     learning_rate: float = Field(1e-3, gt=0, le=1)
     """Constant."""
