@@ -1,19 +1,17 @@
 """Distillation experts (DE, Kang et al. 2020): small networks that rebuild a teacher's representation from a
 student's, and a selector that says which of them shall do it for whom.
 
-Shapes: N entities, D student width, E teacher width, M experts, H inner width of an expert, C entities of a chunk.
+Shapes: N entities, D student width, E teacher width, M experts, H inner width of an expert, C entities of one expert.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from distilrec.core.ranked import gumbel
-
-CHUNK = 128
-"""Entities. Their inner activations, C x M x H, are all that is ever kept of the experts' outputs."""
 
 
 def select(log_weights_NM: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
@@ -57,9 +55,9 @@ class Experts(nn.Module):
 
 
 class _Distance(torch.autograd.Function):
-    """The selection is put between the experts' two layers, sum_m s_m W_m a_m = [s_1 a_1 ... s_M a_M] W, so that the
-    experts' outputs, N x M x E, never exist; and the gradient is made in forward, a chunk of entities at a time, so
-    that their inner activations do not pile up either."""
+    """One expert after the other, each for the entities of which it has a share that float arithmetic can see: the
+    experts' outputs, N x M x E, never exist, and at a low temperature most of them are never asked. The gradient is
+    made in forward, where each expert's inner activations are made again rather than kept."""
 
     @staticmethod
     def forward(
@@ -73,31 +71,49 @@ class _Distance(torch.autograd.Function):
         teacher_NE: Tensor,
         weights_N: Tensor,
     ) -> Tensor:
-        grads = [torch.zeros_like(x) for x in (student_ND, selected_NM, in_weight, in_bias, out_weight, out_bias)]
-        grad_student_ND, grad_selected_NM, grad_in_weight, grad_in_bias, grad_out_weight, grad_out_bias = grads
-        total = student_ND.new_zeros(())
-        for first in range(0, len(student_ND), CHUNK):
-            chunk = slice(first, first + CHUNK)
-            student_CD, selected_CM1 = student_ND[chunk], selected_NM[chunk, :, None]
-            inner = torch.addmm(in_bias, student_CD, in_weight).relu_()
-            inner_CMH = inner.view(len(inner), len(out_bias), -1)
-            weighed = (inner_CMH * selected_CM1).flatten(1)
-            rebuilt_CE = weighed @ out_weight + selected_CM1.squeeze(2) @ out_bias
-            apart_CE = rebuilt_CE - teacher_NE[chunk]
-            scaled_CE = apart_CE * weights_N[chunk, None]
-            total += (apart_CE * scaled_CE).sum()
-            scaled_CE *= 2.0
-            grad_out_weight.addmm_(weighed.T, scaled_CE)
-            grad_out_bias.addmm_(selected_CM1.squeeze(2).T, scaled_CE)
-            grad_CMH = torch.mm(scaled_CE, out_weight.T, out=weighed).view_as(inner_CMH)
-            grad_selected_NM[chunk] = torch.einsum("cmh,cmh->cm", grad_CMH, inner_CMH) + scaled_CE @ out_bias.T
-            grad_inner = grad_CMH.mul_(selected_CM1).mul_(inner_CMH > 0).flatten(1)
-            grad_in_weight.addmm_(student_CD.T, grad_inner)
-            grad_in_bias += grad_inner.sum(dim=0)
-            torch.mm(grad_inner, in_weight.T, out=grad_student_ND[chunk])
-        ctx.save_for_backward(*grads)
+        shares = _shares(selected_NM)
+        experts = _parts((in_weight, in_bias, out_weight), len(out_bias))
+        apart_NE = torch.addmm(teacher_NE, selected_NM, out_bias, beta=-1)
+        for (rows, share_C1), (in_DH, in_H, out_HE) in zip(shares, experts, strict=True):
+            inner_CH = torch.addmm(in_H, student_ND[rows], in_DH).relu_()
+            apart_NE.index_add_(0, rows, inner_CH.mul_(share_C1) @ out_HE)
+        scaled_NE = apart_NE * weights_N[:, None]
+        total = torch.dot(apart_NE.flatten(), scaled_NE.flatten())
+        scaled_NE *= 2.0
+        grads = [torch.zeros_like(one) for one in (student_ND, in_weight, in_bias, out_weight)]
+        grad_student_ND, *grad_experts = grads
+        grad_selected_NM, grad_out_bias = scaled_NE @ out_bias.T, selected_NM.T @ scaled_NE
+        grad_parts = _parts(grad_experts, len(out_bias))
+        for place, ((rows, share_C1), expert, grad) in enumerate(zip(shares, experts, grad_parts, strict=True)):
+            (in_DH, in_H, out_HE), (grad_in_DH, grad_in_H, grad_out_HE) = expert, grad
+            student_CD, scaled_CE = student_ND[rows], scaled_NE[rows]
+            inner_CH = torch.addmm(in_H, student_CD, in_DH).relu_()
+            grad_CH = scaled_CE @ out_HE.T
+            grad_selected_NM[rows, place] += (grad_CH * inner_CH).sum(dim=1)
+            grad_CH *= share_C1 * (inner_CH > 0)
+            grad_out_HE += inner_CH.mul_(share_C1).T @ scaled_CE
+            grad_in_DH += student_CD.T @ grad_CH
+            grad_in_H += grad_CH.sum(dim=0)
+            grad_student_ND.index_add_(0, rows, grad_CH @ in_DH.T)
+        ctx.save_for_backward(grad_student_ND, grad_selected_NM, *grad_experts, grad_out_bias)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return *(grads[0] * gradient for gradient in ctx.saved_tensors), None, None
+
+
+def _shares(selected_NM: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Of each expert: the C entities that it is asked for, and its share of each, (C, 1)."""
+    is_seen_NM = selected_NM > torch.finfo(selected_NM.dtype).eps
+    experts, rows = torch.nonzero(is_seen_NM.T, as_tuple=True)
+    counts = is_seen_NM.sum(dim=0).tolist()
+    shares = selected_NM[rows, experts, None]
+    return list(zip(torch.split(rows, counts), torch.split(shares, counts), strict=True))
+
+
+def _parts(tensors: Sequence[Tensor], num_experts: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The weights (D, H) and (H, E) and the bias (H,) of each expert, in views of those of all."""
+    in_weight, in_bias, out_weight = tensors
+    parts = in_weight.chunk(num_experts, dim=1), in_bias.chunk(num_experts), out_weight.chunk(num_experts)
+    return list(zip(*parts, strict=True))
