@@ -61,8 +61,10 @@ class Workshop:
         self.taught: dict[str, tuple[UserModel, TeacherRanking, str]] = {}
 
     def row(self, base: str, name: str, seed: int) -> Row:
-        """The teacher's seed is its own."""
-        return self.trained(name, RECIPES[base][name], TEACHER_SEED if name == TEACHER else seed)
+        return self.trained(name, RECIPES[base][name], seed)
+
+    def has(self, base: str, name: str, seed: int) -> bool:
+        return self._path(name, RECIPES[base][name], seed).is_file()
 
     def trained(self, name: str, recipe: Recipe, seed: int) -> Row:
         path = self._path(name, recipe, seed)

@@ -104,7 +104,10 @@ class NeuMF(UserModel):
         return torch.cat([self._match(chunk_NS[:, None], items) for chunk_NS in torch.split(states_NS, rows)])
 
     def score_of(self, states_NS: Tensor, ids_NK: Tensor) -> Tensor:
-        return self._match(states_NS[:, None], self._ready(self.items(ids_NK)))
+        if ids_NK.numel() < self.num_items:
+            return self._match(states_NS[:, None], self._ready(self.items(ids_NK)))
+        product_VD, hidden_VD = self._ready(self.items.weight)
+        return self._match(states_NS[:, None], (F.embedding(ids_NK, product_VD), F.embedding(ids_NK, hidden_VD)))
 
     def loss(self, users_N: Tensor, positives_N: Tensor, negatives_N: Tensor) -> Tensor:
         """Binary cross-entropy: the positives are one, the negatives zero."""
