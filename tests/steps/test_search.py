@@ -98,6 +98,25 @@ def test_as_released_goes_through_every_step(shop, tmp_path):
     assert history[0]["losses"]["soft"] == 0.0, "cross-entropy alone"
 
 
+def test_a_fixed_student_is_not_searched_but_taught(shop, tmp_path):
+    cost, student = _searched(
+        shop, tmp_path, "search.space=fixed search.operation=conv5 retrain.terms.de.num_experts=2"
+    )
+    (record,) = read_json(tmp_path / "search" / "history.json")
+    assert record["losses"]["total"] == 0.0 and sum(map(sum, record["entropy"].values())) == pytest.approx(0.0)
+    chain = {(0, 1): "conv5", (1, 2): "conv5", (2, 3): "conv5"}
+    assert student.genotype.cells == (chain, chain)
+    assert cost["predicted"] == pytest.approx(
+        {"macs": cost["measured"]["encoder_macs"]} | {"params": cost["measured"]["encoder_params"]}
+    )
+    assert read_json(tmp_path / "student" / "history.json")[0]["losses"]["terms"] > 0
+
+
+def test_what_is_fixed_has_no_budget():
+    with pytest.raises(ConfigError, match="budget cannot be chosen with space fixed"):
+        load_scene(SCENE, "search.space=fixed search.budget.encoder_macs=8000")
+
+
 def test_an_impossible_budget_is_refused_with_the_smallest_value(shop, tmp_path):
     with pytest.raises(ConfigError, match=r"encoder_params = 10; the smallest possible is 38") as caught:
         _searched(shop, tmp_path, "search.budget.encoder_params=10")

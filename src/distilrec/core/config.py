@@ -36,8 +36,9 @@ class Columns(Closed):
 
     user: str = "user_id"
     item: str = "item_id"
-    time: str = "timestamp"
-    """Seconds since 1970 (see `time_unit`), or dates: ISO 8601 text, or a Parquet timestamp."""
+    time: str | None = "timestamp"
+    """Seconds since 1970 (see `time_unit`), or dates: ISO 8601 text, or a Parquet timestamp. Null where there is none:
+    then the scene has no order, and all of it is of 1970."""
 
 
 class ItemTable(Closed):
@@ -79,6 +80,9 @@ class SyntheticData(Closed):
 
 
 class Prepare(Closed):
+    order: Literal["time", "none"] = "time"
+    """None: a user has each item once, in a random order that the seed and the ids decide: what is hidden from
+    validation and test is random, and a history is a set."""
     min_user_events: int = Field(5, ge=3, le=1000)
     """A user needs one event each for training, validation and test."""
     min_item_events: int = Field(5, ge=1, le=100_000)
@@ -268,9 +272,12 @@ class Budget(Closed):
 
 
 class Search(Closed):
-    space: Literal["adarec-cell", "adarec-as-released"] = "adarec-cell"
+    space: Literal["adarec-cell", "adarec-as-released", "fixed"] = "adarec-cell"
     """As released: AdaRec with the faults of its public code, for comparison only (docs/method.md). It brings its own
-    learning rates, batch sizes, temperatures, losses and costs: the keys for them are not read then."""
+    learning rates, batch sizes, temperatures, losses and costs: the keys for them are not read then. Fixed: no search;
+    `width`, `num_cells`, `num_nodes` and `operation` are the student, and nothing is trained before `retrain`."""
+    operation: Literal["conv3", "dilated_conv3", "conv5", "dilated_conv5"] = "conv3"
+    """Space "fixed" alone: of every node, one after the other."""
     width: int = Field(32, ge=4, le=4096)
     """The student's (AdaRec: 32 for a SASRec teacher)."""
     num_cells: int = Field(4, ge=1, le=64)
@@ -331,7 +338,7 @@ class Search(Closed):
         return self
 
     @model_validator(mode="after")
-    def _released_has_no_more(self) -> "Search":
+    def _others_have_no_more(self) -> "Search":
         asked = {
             "cells": self.cells != "shared",
             "depth": self.depth != "fixed",
@@ -339,8 +346,8 @@ class Search(Closed):
             "latency_table": self.latency_table is not None,
         }
         for name, is_asked in asked.items():
-            if self.space == "adarec-as-released" and is_asked:
-                raise ConfigError("DR-CONF-005", f"search: {name} cannot be chosen with space adarec-as-released")
+            if self.space != "adarec-cell" and is_asked:
+                raise ConfigError("DR-CONF-005", f"search: {name} cannot be chosen with space {self.space}")
         return self
 
     @model_validator(mode="after")
@@ -451,6 +458,12 @@ class SceneConfig(Closed):
     serve: Serve = Serve()
     benchmark: Benchmark = Benchmark()
     gate: Gate = Gate()
+
+    @model_validator(mode="after")
+    def _order_needs_times(self) -> "SceneConfig":
+        if isinstance(self.data, FileData) and self.data.columns.time is None and self.prepare.order == "time":
+            raise ConfigError("DR-CONF-005", "prepare: order time needs data.columns.time, which is null")
+        return self
 
 
 def content_hash(*parts: Any) -> str:

@@ -26,7 +26,7 @@ def predicted_seconds(config: SceneConfig, num_events: int, num_items: int) -> d
     teacher_epochs = config.teach.max_epochs + masked
     per_event = {
         "teach": teacher_epochs * 3 * (teacher_pass + config.teach.width * scored),
-        "search": asking + search.epochs * searched,
+        "search": 0.0 if search.space == "fixed" else asking + search.epochs * searched,
         "retrain": asking + retrain.max_epochs * distilled,
     }
     fixed = dict(FIXED_SECONDS)

@@ -45,13 +45,15 @@ def read_events(data: FileData) -> RawEvents:
             names file, column, row (counted from 1 below the header) and value.
     """
     path, columns = user_file(data.path), data.columns
-    table = _read(path, [columns.user, columns.item, columns.time])
+    table = _read(path, [name for name in (columns.user, columns.item, columns.time) if name])
     if table.num_rows == 0:
         raise DataError("DR-DATA-002", f"{path} has a header but no rows")
     try:
         users, user_ids = _codes(path, columns.user, table)
         items, item_ids = _codes(path, columns.item, table)
-        times = _seconds(path, columns.time, table[columns.time], UNITS_PER_SECOND[data.time_unit])
+        times = np.zeros(len(users))
+        if columns.time:
+            times = _seconds(path, columns.time, table[columns.time], UNITS_PER_SECOND[data.time_unit])
     except pa.ArrowException as error:
         raise DataError("DR-DATA-002", f"{path} has a column of an unusable type: {_one_line(error)}") from None
     return RawEvents(users, items, times, user_ids, item_ids, read_titles(data.items) if data.items else {})

@@ -35,6 +35,8 @@ def plan(config: SceneConfig, as_of: str, store: Store) -> Plan:
     counts: dict[str, int] = manifest["counts"]
     contents = chained_contents(config, str(manifest["sha256"]), dataset.sequences.num_items)
     limits = {"teach": config.teach.max_epochs, "search": config.search.epochs, "retrain": config.retrain.max_epochs}
+    if config.search.space == "fixed":
+        limits["search"] = 1
     done = {step: last_epoch(store, config.scene, step, contents[step]) for step in limits}
     predicted = predicted_seconds(config, counts["num_events"], dataset.sequences.num_items)
     for step, limit in limits.items():

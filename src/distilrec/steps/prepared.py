@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from distilrec.core.config import SceneConfig
+from distilrec.core.config import FileData, SceneConfig
 from distilrec.core.errors import ConfigError, DataError
 from distilrec.core.events import (
+    Bools,
     FilterRound,
+    Floats,
     Ints,
     Items,
     Sequences,
@@ -29,15 +31,18 @@ FEWEST_EVENTS_TO_TRAIN = 4
 def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
     """The dataset and what is to be said of it, in memory (also used by `plan`)."""
     raw = read_source(config.data)
+    is_ordered = config.prepare.order == "time"
     if as_of:
+        _require_times(config, as_of)
         raw = raw.select(raw.times < _instant(as_of))
         if not len(raw.times):
             raise DataError("DR-DATA-006", f"no event is before as_of {as_of}")
+    raw = raw if is_ordered else raw.select(_is_first(raw))
     kept, rounds = filter_to_fixed_point(
         raw.users, raw.items, config.prepare.min_user_events, config.prepare.min_item_events
     )
     events = raw.select(kept)
-    dataset = _to_dataset(events)
+    dataset = _to_dataset(events, events.times if is_ordered else _shuffled(events, config.seed))
     _require_enough(config, dataset.sequences, rounds)
     _require_training(dataset.sequences)
     repeats = share_of_repeats(dataset.sequences)
@@ -54,7 +59,7 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
         "filter_rounds": [asdict(one) for one in rounds],
         "share_of_repeats": repeats,
         "deciding": _deciding(config, repeats),
-        "split": "leave-one-out",
+        "split": "leave-one-out" if is_ordered else "random leave-one-out",
     }
     return dataset, manifest
 
@@ -67,11 +72,41 @@ def _instant(as_of: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _to_dataset(events: RawEvents) -> Dataset:
+def _require_times(config: SceneConfig, as_of: str) -> None:
+    if isinstance(config.data, FileData) and config.data.columns.time is None:
+        raise ConfigError("DR-CONF-005", f"as_of = {as_of} needs data.columns.time, which is null")
+
+
+def _is_first(events: RawEvents) -> Bools:
+    """Whether the user did not have the item before, in the order of the file."""
+    _, first = np.unique(events.users * len(events.item_ids) + events.items, return_index=True)
+    is_first = np.zeros(len(events.users), dtype=bool)
+    is_first[first] = True
+    return is_first
+
+
+def _shuffled(events: RawEvents, seed: int) -> Floats:
+    """A random place for each event, the same whatever the order of the file's rows."""
+    users, items = (
+        _ranks(ids)[codes] for ids, codes in ((events.user_ids, events.users), (events.item_ids, events.items))
+    )
+    places = np.empty(len(users), dtype=np.float64)
+    places[np.lexsort((items, users))] = np.random.default_rng(seed).permutation(len(users))
+    return places
+
+
+def _ranks(ids: pa.Array) -> Ints:
+    """Of each id among all, as text."""
+    ranks = np.empty(len(ids), dtype=np.int64)
+    ranks[np.argsort(ids.cast(pa.string()).to_numpy(zero_copy_only=False).astype(str))] = np.arange(len(ids))
+    return ranks
+
+
+def _to_dataset(events: RawEvents, moments: Floats) -> Dataset:
     """Codes made dense again: users in the order of the file, items in that of their first appearance in the
     sequences, so that equal sequences have equal item indices whatever the order of the file's rows."""
     users, user_codes = _dense(events.users)
-    ordered = to_sequences(users, events.items, events.times, len(user_codes), len(events.item_ids))
+    ordered = to_sequences(users, events.items, moments, len(user_codes), len(events.item_ids))
     items, item_codes = _by_first_appearance(ordered.items)
     sequences = Sequences.flat(items, ordered.lengths, len(item_codes))
     item_ids = events.item_ids.take(pa.array(item_codes))

@@ -11,6 +11,7 @@ from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
 from distilrec.core.errors import ConfigError
 from distilrec.core.fit import TrainingData
+from distilrec.core.fixed import FixedSearch
 from distilrec.core.lessons import Distiller
 from distilrec.core.objective import Objective
 from distilrec.core.released import SEARCH as RELEASED_SETTINGS
@@ -89,6 +90,10 @@ def _begin(
         live = LiveTeacher(teacher, knobs.distillation.named_items)
         distiller: Distiller = ReleasedDistiller(live, layers, knobs.distillation)
         return ReleasedSearch(supernet, distiller, training_data, released, costs, generator, objective)
+    if knobs.space == "fixed":
+        unasked = Distiller(LiveTeacher(teacher, knobs.distillation.named_items), layers, knobs.distillation)
+        only = knobs.model_copy(update={"epochs": 1})
+        return FixedSearch(supernet, unasked, training_data, only, costs, generator, objective, adapters.processes)
     source = teacher_source(teacher, knobs.distillation, training_data, adapters)
     distiller = Distiller(source, layers, knobs.distillation, adapters.processes)
     return ArchitectureSearch(

@@ -1,0 +1,42 @@
+"""The space "fixed": nothing is searched. The student is drawn by hand, its size is all there is to choose, and what
+makes it good is how it is taught (core/terms.py)."""
+
+from collections.abc import Iterator
+
+import torch
+
+from distilrec.core.cell import OPERATION, CellSpace
+from distilrec.core.decisions import Choice
+from distilrec.core.fit import BatchRecord
+from distilrec.core.lessons import Losses
+from distilrec.core.operations import ZERO
+from distilrec.core.search import ArchitectureSearch, SearchRecord
+
+CERTAIN = 100.0
+"""A logit beside zeros: all of the probability, to float's precision."""
+
+
+def chain(space: CellSpace, operation: str) -> Choice:
+    """Each node follows the one before it; no other edge."""
+    used = [operation if target == source + 1 else ZERO for source, target in space.edges]
+    return {OPERATION: tuple(map(space.operations.index, used)) * space.num_distinct}
+
+
+class FixedSearch(ArchitectureSearch):
+    """A search that has found what it was given: one record, of the student as it begins, and no step. So what comes
+    after a search does not see the difference."""
+
+    def records(self) -> Iterator[BatchRecord | SearchRecord]:
+        if self.epoch:
+            return
+        for name, rows in self.choice().items():
+            with torch.no_grad():
+                self.logits[name].copy_(CERTAIN * torch.nn.functional.one_hot(torch.tensor(rows), self._options(name)))
+        self.epoch = 1
+        yield self._record(self.config.temperature_end, [Losses(0.0, 0.0)], [], 0.0)
+
+    def choice(self) -> Choice:
+        return chain(self.supernet.space, self.config.operation)
+
+    def _options(self, decision: str) -> int:
+        return self.logits[decision].shape[1]
