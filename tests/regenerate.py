@@ -18,6 +18,17 @@ from distilrec.core.estimate import STEPS
 from distilrec.pipelines.retrain_scene import retrain_scene
 
 ROOT = Path(__file__).resolve().parents[1]
+DERRD = "benchmarks/derrd"
+DERRD_ROWS = {
+    "teacher": "teacher",
+    "student": "student",
+    "rd": "RD",
+    "cd": "CD",
+    "rrd": "RRD",
+    "rrd_top": "RRD, top items",
+    "de": "DE",
+    "derrd": "DE-RRD",
+}
 
 
 def component_of(step: str) -> object:
@@ -83,13 +94,53 @@ def adarec_page() -> str:
     return _page("adarec.md", {"figures": _figures("adarec"), "entropy": entropy, "estimators": estimators})
 
 
+def derrd_page() -> str:
+    measured, published = _measurements("derrd"), json.loads((ROOT / DERRD / "published.json").read_text("utf-8"))
+    tables = {base: _derrd_table(base, measured, published) for base in ("bpr", "neumf")}
+    return _page("derrd.md", {"figures": _figures("derrd"), **tables, "terms": _terms_table(measured.get("terms", {}))})
+
+
+def _derrd_table(base: str, measured: dict[str, Any], published: dict[str, Any]) -> list[str]:
+    """A row of each method: measured, published, and what the authors' log of the same split says."""
+    head = "| | seeds | H@5 | H@10 | H@20 | N@10 | paper H@5 | H@10 | N@10 | log H@5 | whole H@10 | N@10 | epochs |"
+    lines = [head, "| --- |" + " ---: |" * 12]
+    for name, title in DERRD_ROWS.items():
+        rows = measured.get(f"{base}.{name}", {}).get("rows", [])
+        ours = [_mean_of(rows, "sampled", metric) for metric in ("hr@5", "hr@10", "hr@20", "ndcg@10")]
+        paper = published["table"][base].get(name, {})
+        log = published["logs"].get(base, {}).get(name, {})
+        theirs = [_short(one) for one in (paper.get("h5"), paper.get("h10"), paper.get("n10"), log.get("h5"))]
+        whole = [_mean_of(rows, "whole", metric) for metric in ("hr@10", "ndcg@10")]
+        epochs = ", ".join(str(row["epochs"]) for row in rows)
+        cells = [title, str(len(rows)), *ours, *theirs, *whole, epochs]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _terms_table(rows: dict[str, dict[str, float]]) -> list[str]:
+    if not rows:
+        return ["Nothing is measured yet."]
+    lines = [
+        f"| {name} | {row['valid']:.4f} | {row['test']:.4f} | {row['seconds']:.0f} |" for name, row in rows.items()
+    ]
+    return ["| terms | validation NDCG@10 | test NDCG@10 | seconds |", "| --- | ---: | ---: | ---: |", *lines]
+
+
+def _mean_of(rows: list[dict[str, Any]], ranking: str, metric: str) -> str:
+    return _short(sum(row[ranking][metric] for row in rows) / len(rows)) if rows else ""
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}".removeprefix("0")
+
+
 def serving_page() -> str:
     return _page("serving.md", {"figures": _figures("latency")})
 
 
 def _measurements(benchmark: str) -> dict[str, Any]:
     path = ROOT / "benchmarks" / benchmark / "measurements.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _figures(benchmark: str) -> list[str]:
@@ -156,6 +207,7 @@ def main() -> None:
     (ROOT / "docs" / "settings.md").write_text(settings_page(), encoding="utf-8")
     (ROOT / "docs" / "performance.md").write_text(performance_page(), encoding="utf-8")
     (ROOT / "docs" / "adarec.md").write_text(adarec_page(), encoding="utf-8")
+    (ROOT / "docs" / "derrd.md").write_text(derrd_page(), encoding="utf-8")
     (ROOT / "docs" / "serving.md").write_text(serving_page(), encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ from tests.regenerate import (
     ROOT,
     adarec_page,
     compiled,
+    derrd_page,
     errors_page,
     golden_files,
     normalised,
@@ -19,6 +20,7 @@ PAGES = {
     "settings.md": settings_page,
     "performance.md": performance_page,
     "adarec.md": adarec_page,
+    "derrd.md": derrd_page,
     "serving.md": serving_page,
 }
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

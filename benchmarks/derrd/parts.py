@@ -2,5 +2,6 @@
 
 from benchmarks.command import Part
 from benchmarks.derrd import citeulike, cost
+from benchmarks.derrd.terms import terms
 
-PARTS: dict[str, Part] = {"rrd": cost.rrd, "de": cost.de, **citeulike.PARTS}
+PARTS: dict[str, Part] = {"rrd": cost.rrd, "de": cost.de, **citeulike.PARTS, "terms": terms}

@@ -1,0 +1,79 @@
+"""Which term helps a sequential student: the searched one of the demo, retrained from new weights with each term beside
+soft targets, and with several together. A term's weight is its default, not tuned for this."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import ROOT
+from benchmarks.results import Results
+from distilrec import entry
+from distilrec.core.evaluation import mean_ndcg10, rank_users
+from distilrec.core.events import Floats
+from distilrec.core.metrics import bootstrap_mean, per_user
+from distilrec.core.sequence_model import ModelScorer
+from distilrec.io.jsons import read_json
+from distilrec.io.models import load_student
+from distilrec.steps.inputs import open_dataset
+
+SCENE = str(Path(os.environ.get("DISTILREC_TERMS_SCENE", ROOT / "scenes" / "ml1m-under-25.yaml")).resolve())
+RUNS = Path(os.environ.get("DISTILREC_BENCH_RUNS", ROOT / "runs" / "benchmarks")).resolve() / "derrd" / "terms"
+SCRATCH = "retrain.start=scratch"
+SOFT = "retrain.distillation.embedding_weight=0 retrain.distillation.hidden_weight=0"
+NEXT_ITEM = "next item alone"
+ALONE = {
+    "soft targets": SOFT,
+    "soft targets, layers": "",
+    "soft targets, DE": f"{SOFT} retrain.terms.de={{}}",
+    "soft targets, RRD": f"{SOFT} retrain.terms.rrd={{}}",
+    "soft targets, RRD top": f"{SOFT} retrain.terms.rrd.interesting=top",
+    "soft targets, RD": f"{SOFT} retrain.terms.rd={{}}",
+    "soft targets, CD": f"{SOFT} retrain.terms.cd={{}}",
+}
+TOGETHER = {
+    "soft targets, DE, RRD": f"{SOFT} retrain.terms.de={{}} retrain.terms.rrd={{}}",
+    "soft targets, layers, DE, RRD": "retrain.terms.de={} retrain.terms.rrd={}",
+}
+WAYS = {NEXT_ITEM: "retrain.distillation.share=0", **ALONE, **TOGETHER}
+
+
+def terms(results: Results) -> None:
+    """Rows as they come; a retraining that is finished is found again."""
+    dataset, teacher, search, genotype = (str(RUNS / name) for name in ("dataset", "teacher", "search", "genotype"))
+    RUNS.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("DISTILREC_STORE", str(RUNS / "store"))
+    _unless(dataset, lambda: entry.prepare(SCENE, "", "", dataset))
+    _unless(teacher, lambda: entry.teach(SCENE, "", dataset, teacher))
+    _unless(search, lambda: entry.search(SCENE, "", dataset, teacher, search))
+    _unless(genotype, lambda: entry.derive(SCENE, "", search, genotype))
+    rows: dict[str, dict[str, Any]] = {}
+    users: dict[str, Floats] = {}
+    for name, overrides in WAYS.items():
+        student = str(RUNS / name.replace(", ", "-").replace(" ", "-"))
+        asked = f"{SCRATCH} {overrides}"
+        _unless(student, lambda asked=asked, to=student: entry.retrain(SCENE, asked, dataset, teacher, genotype, to))
+        rows[name], users[name] = _row(Path(dataset), Path(student))
+        results.keep("terms", rows)
+    for name, each in users.items():
+        gain = bootstrap_mean(each - users[NEXT_ITEM], seed=0)
+        note = f"{Path(SCENE).stem}, {name} against the {NEXT_ITEM}; one seed"
+        key = name.replace(", ", "_").replace(" ", "_")
+        if name != NEXT_ITEM:
+            results.put(f"terms.{key}.gain", gain.value, "NDCG@10", note, seeds=1, interval=[gain.low, gain.high])
+
+
+def _unless(folder: str, make: Any) -> None:
+    if not (Path(folder) / "manifest.json").is_file():
+        make()
+
+
+def _row(dataset: Path, student: Path) -> tuple[dict[str, Any], Floats]:
+    data = open_dataset(dataset)
+    model, manifest = load_student(student)
+    past, targets = data.sequences.without_last(1), data.sequences.target(1)
+    ranks = rank_users(ModelScorer(model), past, targets)
+    valid = max(one["valid"][data.deciding] for one in read_json(student / "history.json"))
+    about = {"valid": valid, "test": mean_ndcg10(ranks, data.deciding), "seconds": float(manifest["trained_seconds"])}
+    return about, np.asarray(per_user(ranks.variant(data.deciding), "ndcg", 10))
