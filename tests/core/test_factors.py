@@ -7,6 +7,7 @@ import torch
 
 from distilrec.core.config import Collaborative, DistillationExperts, PointwiseRanking, RelaxedRanking, UserTraining
 from distilrec.core.cost import count_params
+from distilrec.core.dots import dots
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Sequences
 from distilrec.core.factors import BPR, USER_MODELS, NeuMF, UserScorer
@@ -217,3 +218,11 @@ def test_terms_teach_sequential_students_too(name):
     for parameter in (student.items.weight, student.layers[0].feed_in.weight):
         assert parameter.grad.abs().max() > 0
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_scores_of_some_items_have_the_gradient_of_their_products():
+    states = torch.randn(3, 4, dtype=torch.float64, generator=generator(), requires_grad=True)
+    vectors = torch.randn(5, 4, dtype=torch.float64, generator=generator(1), requires_grad=True)
+    ids = torch.tensor([[0, 0, 1], [4, 0, 2], [2, 2, 2]])
+    torch.testing.assert_close(dots(states, vectors, ids), (states[:, None] * vectors[ids]).sum(dim=2))
+    assert torch.autograd.gradcheck(lambda one, other: dots(one, other, ids), (states, vectors))

@@ -338,7 +338,7 @@ class Search(Closed):
         return self
 
     @model_validator(mode="after")
-    def _others_have_no_more(self) -> "Search":
+    def _released_has_no_more(self) -> "Search":
         asked = {
             "cells": self.cells != "shared",
             "depth": self.depth != "fixed",
@@ -346,7 +346,7 @@ class Search(Closed):
             "latency_table": self.latency_table is not None,
         }
         for name, is_asked in asked.items():
-            if self.space != "adarec-cell" and is_asked:
+            if self.space in ("adarec-as-released", "fixed") and is_asked:
                 raise ConfigError("DR-CONF-005", f"search: {name} cannot be chosen with space {self.space}")
         return self
 

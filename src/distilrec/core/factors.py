@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distilrec.core.dots import dots
 from distilrec.core.events import Ints, Sequences
 
 CHUNK_ELEMENTS = 4_000_000
@@ -71,8 +72,7 @@ class BPR(UserModel):
         return states_NS @ self.items.weight.T
 
     def score_of(self, states_NS: Tensor, ids_NK: Tensor) -> Tensor:
-        logits_NK: Tensor = (self.items(ids_NK) @ states_NS[:, :, None]).squeeze(2)
-        return logits_NK
+        return dots(states_NS, self.items.weight, ids_NK)
 
     def loss(self, users_N: Tensor, positives_N: Tensor, negatives_N: Tensor) -> Tensor:
         """-sum log sigmoid(positive - negative)."""

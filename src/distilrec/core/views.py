@@ -5,9 +5,9 @@ Shapes: N contexts, I items, K items of each context, D width, V items.
 
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
+from distilrec.core.dots import dots
 from distilrec.core.factors import UserModel
 from distilrec.core.terms import Sizes
 
@@ -45,8 +45,7 @@ class StateView:
         return (self.vectors_VD[ids_I],)
 
     def scores(self, ids_NK: Tensor) -> Tensor:
-        vectors_NKD = torch.nn.functional.embedding(ids_NK, self.vectors_VD)
-        return (vectors_NKD @ self.states_ND[:, :, None]).squeeze(2)
+        return dots(self.states_ND, self.vectors_VD, ids_NK)
 
 
 def sizes_of_users(student: UserModel, teacher: UserModel, num_epochs: int) -> Sizes:
