@@ -6,12 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from distilrec.core.cost import count_params
 from distilrec.core.errors import ArtifactError, ConfigError
+from distilrec.core.genotype import Genotype
 from distilrec.core.latency import LatencyTable
 from distilrec.core.operations import OPERATIONS
 from distilrec.core.parallel import Processes
 from distilrec.io.jsons import read_json
-from distilrec.io.models import load_student, load_teacher
+from distilrec.io.models import load_student, load_teacher, load_weights
 from distilrec.io.progress import Progress
 from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore
@@ -84,6 +86,8 @@ def test_depth_and_cells_of_their_own_within_every_budget_retrained_with_terms(s
     terms = "retrain.terms.de.num_experts=2 retrain.terms.rrd.interesting=top retrain.term_positions=40"
     cost, student = _searched(shop, tmp_path, f"{table_path} {limits} {options} {mapping} {terms}")
     assert read_json(tmp_path / "student" / "history.json")[0]["losses"]["terms"] > 0
+    saved = load_weights(tmp_path / "student")
+    assert sum(one.numel() for one in saved.values()) == count_params(student), "neither experts nor selectors"
     assert cost["limits"] == {"macs": 8000, "params": 900, "p50_ms": pytest.approx(p50_ms)}
     for measure, limit in cost["limits"].items():
         assert cost["predicted"][measure] <= limit
@@ -98,18 +102,17 @@ def test_as_released_goes_through_every_step(shop, tmp_path):
     assert history[0]["losses"]["soft"] == 0.0, "cross-entropy alone"
 
 
-def test_a_fixed_student_is_not_searched_but_taught(shop, tmp_path):
-    cost, student = _searched(
-        shop, tmp_path, "search.space=fixed search.operation=conv5 retrain.terms.de.num_experts=2"
-    )
+def test_a_fixed_student_is_found_without_a_step(shop, tmp_path):
+    config = load_scene(SCENE, "search.space=fixed search.operation=conv5")
+    search(config, shop / "dataset", shop / "teacher", tmp_path / "search", _adapters(shop))
+    derive(config, tmp_path / "search", tmp_path / "genotype", _adapters(shop))
     (record,) = read_json(tmp_path / "search" / "history.json")
     assert record["losses"]["total"] == 0.0 and sum(map(sum, record["entropy"].values())) == pytest.approx(0.0)
     chain = {(0, 1): "conv5", (1, 2): "conv5", (2, 3): "conv5"}
-    assert student.genotype.cells == (chain, chain)
-    assert cost["predicted"] == pytest.approx(
-        {"macs": cost["measured"]["encoder_macs"]} | {"params": cost["measured"]["encoder_params"]}
-    )
-    assert read_json(tmp_path / "student" / "history.json")[0]["losses"]["terms"] > 0
+    assert Genotype.from_json(read_json(tmp_path / "genotype" / "genotype.json")).cells == (chain, chain)
+    cost = read_json(tmp_path / "genotype" / "cost.json")
+    measured = {"macs": cost["measured"]["encoder_macs"], "params": cost["measured"]["encoder_params"]}
+    assert cost["predicted"] == pytest.approx(measured)
 
 
 def test_what_is_fixed_has_no_budget():
