@@ -35,6 +35,7 @@ AS_RELEASED = (
     "label, reversed divergences, constant costs, noisy validation, no distillation in the last stage. "
     "It is for comparison; do not serve it."
 )
+FIXED = "This student was drawn by hand and not searched: search.space is fixed."
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def _measured(
 def _warnings(config: SceneConfig, p50_ms: float) -> list[str]:
     asked = config.search.budget.p50_ms
     found = [AS_RELEASED] if config.search.space == "adarec-as-released" else []
+    found += [FIXED] if config.search.space == "fixed" else []
     if asked is not None and p50_ms > LATENCY_LEEWAY * asked:
         found.append(f"The p50 that was asked for is {asked:.3f} ms; measured it is {p50_ms:.3f} ms.")
     return found
