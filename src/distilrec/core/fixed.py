@@ -2,6 +2,7 @@
 makes it good is how it is taught (core/terms.py)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -33,7 +34,8 @@ class FixedSearch(ArchitectureSearch):
             with torch.no_grad():
                 self.logits[name].copy_(CERTAIN * torch.nn.functional.one_hot(torch.tensor(rows), self._options(name)))
         self.epoch = 1
-        yield self._record(self.config.temperature_end, [Losses(0.0, 0.0)], [], 0.0)
+        record = self._record(self.config.temperature_end, [Losses(0.0, 0.0)], [], 0.0)
+        yield replace(record, num_epochs=1)
 
     def choice(self) -> Choice:
         return chain(self.supernet.space, self.config.operation)

@@ -90,12 +90,7 @@ def _begin(
         live = LiveTeacher(teacher, knobs.distillation.named_items)
         distiller: Distiller = ReleasedDistiller(live, layers, knobs.distillation)
         return ReleasedSearch(supernet, distiller, training_data, released, costs, generator, objective)
-    if knobs.space == "fixed":
-        unasked = Distiller(LiveTeacher(teacher, knobs.distillation.named_items), layers, knobs.distillation)
-        only = knobs.model_copy(update={"epochs": 1})
-        return FixedSearch(supernet, unasked, training_data, only, costs, generator, objective, adapters.processes)
     source = teacher_source(teacher, knobs.distillation, training_data, adapters)
     distiller = Distiller(source, layers, knobs.distillation, adapters.processes)
-    return ArchitectureSearch(
-        supernet, distiller, training_data, knobs, costs, generator, objective, adapters.processes
-    )
+    begin = FixedSearch if knobs.space == "fixed" else ArchitectureSearch
+    return begin(supernet, distiller, training_data, knobs, costs, generator, objective, adapters.processes)
