@@ -9,10 +9,10 @@ from benchmarks.adarec.ml1m import RUNS
 from benchmarks.peers import ROOT
 from benchmarks.results import Results
 from distilrec import entry
-from distilrec.core.budget import smallest
-from distilrec.core.cost import P50_MS, model_cost
+from distilrec.core.cost import model_cost
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Floats
+from distilrec.core.latency import P50_MS
 from distilrec.core.metrics import bootstrap_mean, per_user
 from distilrec.core.sequence_model import ModelScorer
 from distilrec.io.jsons import read_json
@@ -64,7 +64,7 @@ def latency_budget(results: Results) -> None:
     table = entry.profile(SCENE, "", str(folder / "dataset"), str(path))
     config = load_scene(SCENE, f"search.latency_table={path}")
     costs = costs_of(config, table)
-    least, most = smallest(costs, P50_MS), costs.largest(P50_MS)
+    least, most = costs.smallest(P50_MS), costs.largest(P50_MS)
     raw = {}
     for share in SHARES:
         asked, out = least + share * (most - least), folder / f"p50-{share}"
