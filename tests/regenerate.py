@@ -83,6 +83,10 @@ def adarec_page() -> str:
     return _page("adarec.md", {"figures": _figures("adarec"), "entropy": entropy, "estimators": estimators})
 
 
+def dnsrec_page() -> str:
+    return _page("dnsrec.md", {"figures": _figures("dnsrec")})
+
+
 def serving_page() -> str:
     return _page("serving.md", {"figures": _figures("latency")})
 
@@ -157,6 +161,7 @@ def main() -> None:
     (ROOT / "docs" / "performance.md").write_text(performance_page(), encoding="utf-8")
     (ROOT / "docs" / "adarec.md").write_text(adarec_page(), encoding="utf-8")
     (ROOT / "docs" / "serving.md").write_text(serving_page(), encoding="utf-8")
+    (ROOT / "docs" / "dnsrec.md").write_text(dnsrec_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from tests.regenerate import (
     ROOT,
     adarec_page,
     compiled,
+    dnsrec_page,
     errors_page,
     golden_files,
     normalised,
@@ -20,6 +21,7 @@ PAGES = {
     "performance.md": performance_page,
     "adarec.md": adarec_page,
     "serving.md": serving_page,
+    "dnsrec.md": dnsrec_page,
 }
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
