@@ -134,6 +134,10 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}".removeprefix("0")
 
 
+def dnsrec_page() -> str:
+    return _page("dnsrec.md", {"figures": _figures("dnsrec")})
+
+
 def serving_page() -> str:
     return _page("serving.md", {"figures": _figures("latency")})
 
@@ -209,6 +213,7 @@ def main() -> None:
     (ROOT / "docs" / "adarec.md").write_text(adarec_page(), encoding="utf-8")
     (ROOT / "docs" / "derrd.md").write_text(derrd_page(), encoding="utf-8")
     (ROOT / "docs" / "serving.md").write_text(serving_page(), encoding="utf-8")
+    (ROOT / "docs" / "dnsrec.md").write_text(dnsrec_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

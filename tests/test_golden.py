@@ -7,6 +7,7 @@ from tests.regenerate import (
     adarec_page,
     compiled,
     derrd_page,
+    dnsrec_page,
     errors_page,
     golden_files,
     normalised,
@@ -22,6 +23,7 @@ PAGES = {
     "adarec.md": adarec_page,
     "derrd.md": derrd_page,
     "serving.md": serving_page,
+    "dnsrec.md": dnsrec_page,
 }
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

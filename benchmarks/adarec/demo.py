@@ -9,10 +9,10 @@ from benchmarks.adarec.ml1m import RUNS
 from benchmarks.peers import ROOT
 from benchmarks.results import Results
 from distilrec import entry
-from distilrec.core.budget import smallest
-from distilrec.core.cost import P50_MS, model_cost
+from distilrec.core.cost import model_cost
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Floats
+from distilrec.core.latency import P50_MS
 from distilrec.core.metrics import bootstrap_mean, per_user
 from distilrec.core.sequence_model import ModelScorer
 from distilrec.io.jsons import read_json
@@ -36,7 +36,7 @@ SHARES = (0.25, 0.5, 0.75)
 
 def demo(results: Results) -> None:
     """Over three seeds the default, one seed the release (its search takes an hour)."""
-    folder = _begun()
+    folder = begun()
     ours = [_ndcg(folder, f"default-{seed}", f"seed={seed}") for seed in SEEDS]
     released = _ndcg(folder, "released", RELEASED)
     interval = bootstrap_mean(np.mean(ours, axis=0) - released, seed=0)
@@ -59,17 +59,17 @@ def demo(results: Results) -> None:
 
 def latency_budget(results: Results) -> None:
     """Measured p50 over the p50 that was asked for, at three budgets, and over what the search predicted."""
-    folder = _begun()
+    folder = begun()
     path = folder / "latency.json"
     table = entry.profile(SCENE, "", str(folder / "dataset"), str(path))
     config = load_scene(SCENE, f"search.latency_table={path}")
     costs = costs_of(config, table)
-    least, most = smallest(costs, P50_MS), costs.largest(P50_MS)
+    least, most = costs.smallest(P50_MS), costs.largest(P50_MS)
     raw = {}
     for share in SHARES:
         asked, out = least + share * (most - least), folder / f"p50-{share}"
         overrides = f"search.latency_table={path} search.budget.p50_ms={asked} {QUICK}"
-        _student(folder, out, overrides)
+        searched_student(folder, out, overrides)
         entry.benchmark(SCENE, overrides, str(folder / "teacher"), str(out / "student"), str(out / "latency"))
         measured = read_json(out / "latency" / "latency.json")["latency"]["student_onnx"]["p50_ms"]
         predicted = read_json(out / "genotype" / "cost.json")["predicted"][P50_MS]
@@ -84,7 +84,7 @@ def latency_budget(results: Results) -> None:
     results.put("demo.measured_over_asked_p50", worst, "ratio", note)
 
 
-def _begun() -> Path:
+def begun() -> Path:
     """The demo's dataset and teacher, made if they are not there."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     os.environ["DISTILREC_STORE"] = str(FOLDER / "store")
@@ -94,7 +94,7 @@ def _begun() -> Path:
     return FOLDER
 
 
-def _student(folder: Path, out: Path, overrides: str) -> None:
+def searched_student(folder: Path, out: Path, overrides: str) -> None:
     """Search, derive and retrain; what is finished comes from its checkpoints."""
     data, teacher = str(folder / "dataset"), str(folder / "teacher")
     entry.search(SCENE, overrides, data, teacher, str(out / "search"))
@@ -104,7 +104,7 @@ def _student(folder: Path, out: Path, overrides: str) -> None:
 
 def _ndcg(folder: Path, name: str, overrides: str) -> Floats:
     """Of the student, one value per test user."""
-    _student(folder, folder / name, overrides)
+    searched_student(folder, folder / name, overrides)
     opened = open_dataset(folder / "dataset")
     model, _ = load_student(folder / name / "student")
     ranks = rank_users(ModelScorer(model), opened.sequences.without_last(1), opened.sequences.target(1))

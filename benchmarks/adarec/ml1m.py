@@ -53,14 +53,14 @@ PLAIN: dict[str, dict[str, Callable[[int, int, Dropout], SequenceModel]]] = {
 """By rising multiply-adds."""
 
 
-def workshop() -> Workshop:
+def workshop(overrides: str = "") -> Workshop:
     """With the teacher of the throughput benchmark, trained if it is not there."""
     os.environ["DISTILREC_STORE"] = str(RUNS / "store")
     os.environ["DISTILREC_RUN_DIR"] = str(RUNS)
     RUNS.mkdir(parents=True, exist_ok=True)
     entry.prepare(SCENE, "", "", str(RUNS / "dataset"))
     entry.teach(SCENE, "", str(RUNS / "dataset"), str(RUNS / "teacher"))
-    return Workshop(RUNS, load_scene(SCENE), RUNS / "dataset", RUNS / "teacher")
+    return Workshop(RUNS, load_scene(SCENE, overrides), RUNS / "dataset", RUNS / "teacher")
 
 
 def searched(results: Results) -> None:
@@ -75,8 +75,8 @@ def searched(results: Results) -> None:
         "ml1m.teacher.ndcg10", interval.value, "NDCG@10", f"{variant}; one seed", seeds=1,
         interval=[interval.low, interval.high],
     )  # fmt: skip
-    ratio = bootstrap_ratio(_mean(rows), teacher_ndcg, seed=0)
-    note = f"{variant}; by seed {_by_seed(rows)}"
+    ratio = bootstrap_ratio(mean_ndcg(rows), teacher_ndcg, seed=0)
+    note = f"{variant}; by seed {by_seed(rows)}"
     limits = [ratio.low, ratio.high]
     results.put("ml1m.student_over_teacher.ndcg10", ratio.value, "ratio", note, seeds=len(rows), interval=limits)
     cheaper = [macs / row.encoder_macs for row in rows]
@@ -93,7 +93,7 @@ def searched(results: Results) -> None:
     results.put("ml1m.search_over_teacher.seconds", min(took) / taught, "ratio", note, seeds=len(took))
     write_json(GENOTYPE, _found(SEEDS[0]).to_json())
     entropies = {str(seed): _mean_entropies(seed) for seed in SEEDS}
-    results.keep("searched", {"mean_entropy": entropies, "rows": _kept(rows)})
+    results.keep("searched", {"mean_entropy": entropies, "rows": kept(rows)})
 
 
 def more_seeds(results: Results) -> None:
@@ -101,9 +101,9 @@ def more_seeds(results: Results) -> None:
     shop = workshop()
     rows = [_searched(shop, seed) for seed in (*SEEDS, *MORE_SEEDS)]
     means = np.array([row.ndcg().mean() for row in rows])
-    note = f"standard deviation over five seeds of search and training, over their mean; by seed {_by_seed(rows)}"
+    note = f"standard deviation over five seeds of search and training, over their mean; by seed {by_seed(rows)}"
     results.put("ml1m.seeds.deviation_over_mean", float(means.std(ddof=1) / means.mean()), "ratio", note, seeds=5)
-    results.keep("more_seeds", _kept(rows))
+    results.keep("more_seeds", kept(rows))
 
 
 def handmade(results: Results) -> None:
@@ -118,10 +118,10 @@ def handmade(results: Results) -> None:
     rows = {name: [shop.trained(f"handmade-{name}", build, SEEDS[0])] for name, build in hands.items()}
     better = max(rows, key=lambda name: rows[name][0].valid)
     rows[better] += [shop.trained(f"handmade-{better}", hands[better], seed) for seed in SEEDS[1:]]
-    note = "; ".join(f"{name} {_by_seed(each)}, {each[0].encoder_macs:,} multiply-adds" for name, each in rows.items())
+    note = "; ".join(f"{name} {by_seed(each)}, {each[0].encoder_macs:,} multiply-adds" for name, each in rows.items())
     note += _if_unequal(_searched_rows(shop), rows[better])
     _compare(results, "handmade", _searched_rows(shop), rows[better], f"against {better}, better on validation; {note}")
-    results.keep("handmade", {name: _kept(each) for name, each in rows.items()})
+    results.keep("handmade", {name: kept(each) for name, each in rows.items()})
 
 
 def undistilled(results: Results) -> None:
@@ -131,8 +131,8 @@ def undistilled(results: Results) -> None:
         shop.trained("undistilled", _student(_found(seed)), seed, is_distilled=False, described=_found(seed).to_json())
         for seed in SEEDS
     ]
-    _compare(results, "undistilled", _searched_rows(shop), rows, f"by seed {_by_seed(rows)}")
-    results.keep("undistilled", _kept(rows))
+    _compare(results, "undistilled", _searched_rows(shop), rows, f"by seed {by_seed(rows)}")
+    results.keep("undistilled", kept(rows))
 
 
 def random_architectures(results: Results) -> None:
@@ -144,9 +144,9 @@ def random_architectures(results: Results) -> None:
         shop.trained(f"random-{index}", _student(one), 0, described=one.to_json()) for index, one in enumerate(drawn)
     ]
     ordered = sorted(rows, key=lambda row: row.ndcg().mean())
-    note = f"five drawn, one seed each: {_by_seed(rows)}{_if_unequal(_searched_rows(shop), rows)}"
+    note = f"five drawn, one seed each: {by_seed(rows)}{_if_unequal(_searched_rows(shop), rows)}"
     _compare(results, "random_median", _searched_rows(shop), [ordered[NUM_RANDOM // 2]], note)
-    results.keep("random", _kept(rows))
+    results.keep("random", kept(rows))
 
 
 def plain(results: Results) -> None:
@@ -160,7 +160,7 @@ def plain(results: Results) -> None:
     for family, rungs in PLAIN.items():
         for name, build in reversed(rungs.items()):
             row = shop.trained(f"plain-{family}-{name}", partial(build, shop.config.max_length), 0, is_distilled=False)
-            raw.setdefault(family, {})[name] = _kept([row])[0]
+            raw.setdefault(family, {})[name] = kept([row])[0]
             results.keep("plain", raw)
             if row.valid < goal:
                 break
@@ -222,23 +222,23 @@ def _drawn(shop: Workshop, goal: int) -> list[Genotype]:
 
 def _compare(results: Results, name: str, students: list[Row], others: list[Row], note: str) -> None:
     """Paired over the test users, each side averaged over its seeds."""
-    interval = bootstrap_mean(_mean(students) - _mean(others), seed=0)
+    interval = bootstrap_mean(mean_ndcg(students) - mean_ndcg(others), seed=0)
     results.put(
         f"ml1m.student_minus_{name}.ndcg10",
         interval.value,
         "NDCG@10",
-        f"student by seed {_by_seed(students)}; {note}",
+        f"student by seed {by_seed(students)}; {note}",
         seeds=len(students),
         interval=[interval.low, interval.high],
     )
 
 
-def _mean(rows: list[Row]) -> Floats:
+def mean_ndcg(rows: list[Row]) -> Floats:
     mean: Floats = np.mean([row.ndcg() for row in rows], axis=0)
     return mean
 
 
-def _by_seed(rows: list[Row]) -> list[float]:
+def by_seed(rows: list[Row]) -> list[float]:
     return [round(float(row.ndcg().mean()), 4) for row in rows]
 
 
@@ -255,7 +255,7 @@ def _mean_entropies(seed: int) -> list[float]:
     return [float(np.mean([v for rows in record["entropy"].values() for v in rows])) for record in history]
 
 
-def _kept(rows: list[Row]) -> list[dict[str, Any]]:
+def kept(rows: list[Row]) -> list[dict[str, Any]]:
     return [
         {
             "ndcg10": float(row.ndcg().mean()),

@@ -297,11 +297,11 @@ def profile(
     latency_table: Annotated[str, typer.Option(help="The file to write, for search.latency_table.")],
     overrides: Set = None,
 ) -> None:
-    """Measure what each operation adds to a student's request, on this machine."""
+    """Measure what each part of a student adds to its request, on this machine."""
     from distilrec import entry
 
     table = entry.profile(scene, _text(overrides), dataset, latency_table)
-    print(f"rest of a request {table.rest_ms:.3f} ms, a cell {table.cell_ms:.3f} ms, and each edge of it:")
+    print(f"rest of a request {table.rest_ms:.3f} ms, a layer {table.cell_ms:.3f} ms, and its parts:")
     for name, milliseconds in table.operation_ms.items():
         print(f"  {name:<22} {milliseconds:.3f} ms")
     print(f"typical error on students it was not fitted to: {table.error:.1%}; written to {latency_table}")

@@ -1,8 +1,8 @@
 """Small searches for the tests."""
 
 from distilrec.core.cell import CellSpace, Supernet
+from distilrec.core.cell_costs import CellCosts
 from distilrec.core.config import Search
-from distilrec.core.cost import CellCosts
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
 from distilrec.core.events import Sequences

@@ -4,13 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from distilrec.core.cell import DEPTH, OPERATION, Student, Supernet, inherited
+from distilrec.core.cell import DEPTH, OPERATION, Student, Supernet
 from distilrec.core.decisions import Choice, Draw
 from distilrec.core.dropout import Dropout
 from distilrec.core.errors import ArtifactError
 from distilrec.core.genotype import Genotype, edges_of, live_nodes, prune
 from distilrec.core.operations import OPERATIONS
 from distilrec.core.sequence_model import initialise
+from distilrec.core.space import inherited
 from tests.conftest import NUM_EDGES, NUM_ITEMS, generator, space
 
 NUM_OPERATIONS = len(OPERATIONS)

@@ -9,11 +9,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from distilrec.core.cell import DEPTH, OPERATION, Student
+from distilrec.core.cell_costs import CellCosts
 from distilrec.core.config import Teach
-from distilrec.core.cost import MACS, P50_MS, PARAMS, CellCosts, count_params, model_cost
+from distilrec.core.cost import MACS, PARAMS, count_params, model_cost
 from distilrec.core.decisions import Choice, draw, probabilities
 from distilrec.core.dropout import Dropout
-from distilrec.core.latency import LatencyTable, Place, fit_table
+from distilrec.core.latency import P50_MS, LatencyTable, Place, fit_table
 from distilrec.core.operations import OPERATIONS
 from distilrec.io.models import TeacherShape
 from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, nextitnet, sasrec, space, student

@@ -63,5 +63,5 @@ def test_validation_asks_another_noisy_draw_each_time():
     asked = set()
     for _ in range(4):
         search.validated()
-        asked.add(search.supernet._draw.choice[OPERATION])
+        asked.add(search.supernet.drawn.choice[OPERATION])
     assert len(asked) == 4

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from distilrec.core.budget import BOUNDS, CostWeight, ImpossibleBudgetError
-from distilrec.core.cell import DEPTH, OPERATION, Student, inherited
-from distilrec.core.cost import MACS, PARAMS, CellCosts, model_cost
+from distilrec.core.cell import DEPTH, OPERATION, Student
+from distilrec.core.cell_costs import CellCosts
+from distilrec.core.cost import MACS, PARAMS, model_cost
 from distilrec.core.decisions import Draw, draw
 from distilrec.core.dropout import Dropout
 from distilrec.core.events import Sequences
 from distilrec.core.operations import OPERATIONS
 from distilrec.core.search import ArchitectureSearch, split_windows
+from distilrec.core.space import inherited
 from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, generator, space
 from tests.core.searching import finished, search_over
 

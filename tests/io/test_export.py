@@ -9,15 +9,26 @@ from distilrec.core.evaluation import rank_users
 from distilrec.core.genotype import TABLES
 from distilrec.core.nextitnet import NextItNet
 from distilrec.core.sequence_model import ModelScorer, SequenceModel, initialise
+from distilrec.core.spaces import student_of
+from distilrec.core.transformer import Shape, TransformerGenotype, TransformerStudent
 from distilrec.io.export import check_export, export_onnx, quantise
 from distilrec.io.exported import ExportedScorer, open_exported
-from distilrec.io.models import student_of
 from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, chain, far_from_linear, generator, sasrec, student
 
 LONG = 40
 
 
-@pytest.mark.parametrize("make", [sasrec, lambda: student([0, 4, 6, 7, 8, 9])], ids=["teacher", "student"])
+def _transformer(attention: str = "linear") -> TransformerStudent:
+    """With positions for several chunks."""
+    genotype = TransformerGenotype((4, 8), Shape(4, 2, 128, attention))
+    return far_from_linear(TransformerStudent(NUM_ITEMS, Dropout(0.0), genotype), seed=0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [sasrec, lambda: student([0, 4, 6, 7, 8, 9]), _transformer, lambda: _transformer("as-released")],
+    ids=["teacher", "student", "transformer", "transformer as released"],
+)
 def test_the_exported_model_scores_as_the_trained_one_for_any_batch(tmp_path, make):
     model, sequences = make().eval(), chain(0.9)
     export_onnx(model, tmp_path)
@@ -26,8 +37,8 @@ def test_the_exported_model_scores_as_the_trained_one_for_any_batch(tmp_path, ma
     assert check.largest_difference < 1e-4
     exported = open_exported(tmp_path, threads=1)
     for batch in (1, 3, 33):
-        ids = np.random.default_rng(batch).integers(NUM_ITEMS, size=(batch, LENGTH))
-        lengths = np.full(batch, LENGTH)
+        ids = np.random.default_rng(batch).integers(NUM_ITEMS, size=(batch, model.max_length))
+        lengths = np.full(batch, model.max_length)
         with torch.inference_mode():
             eager = model.score_next(torch.from_numpy(ids), torch.from_numpy(lengths)).numpy()
         np.testing.assert_allclose(exported.scores(exported.states(ids, lengths)), eager, atol=1e-4)
@@ -42,7 +53,7 @@ def test_the_exported_model_scores_as_the_trained_one_for_any_batch(tmp_path, ma
 
 def _long_student(choice: list[int], table: str = "causal", num_cells: int = 2) -> SequenceModel:
     genotype = CellSpace(3, num_cells, WIDTH, LONG, table=table).derive({OPERATION: tuple(choice)})
-    return far_from_linear(student_of(genotype)(NUM_ITEMS, Dropout(0.0), genotype), seed=0)
+    return far_from_linear(student_of(NUM_ITEMS, Dropout(0.0), genotype), seed=0)
 
 
 def _long_nextitnet() -> SequenceModel:

@@ -9,9 +9,10 @@ import pytest
 from distilrec.core.cost import count_params
 from distilrec.core.errors import ArtifactError, ConfigError
 from distilrec.core.genotype import Genotype
-from distilrec.core.latency import LatencyTable
+from distilrec.core.latency import LatencyTable, Prices
 from distilrec.core.operations import OPERATIONS
 from distilrec.core.parallel import Processes
+from distilrec.core.spaces import space_of
 from distilrec.io.jsons import read_json
 from distilrec.io.models import load_student, load_teacher, load_weights
 from distilrec.io.progress import Progress
@@ -120,6 +121,67 @@ def test_what_is_fixed_has_no_budget():
         load_scene(SCENE, "search.space=fixed search.budget.encoder_macs=8000")
 
 
+TRANSFORMERS = "search.space=transformer search.transformer.num_layers=2 search.transformer.divisors=[1,2]"
+
+
+def _priced(shop, folder, overrides) -> str:
+    """The setting that names a made-up table for these transformers."""
+    config = load_scene(SCENE, overrides)
+    num_items = read_json(shop / "dataset" / "manifest.json")["counts"]["num_items"]
+    parts = {name: 0.01 * index for index, name in enumerate(space_of(config.search, 10).parts)}
+    energy = Prices(1.0, 0.1, parts)
+    table = LatencyTable(place_of(config, num_items), 0.1, 0.05, parts, 0.0, energy)
+    (folder / "priced.json").write_text(json.dumps(table.to_json()))
+    return f"search.latency_table={folder / 'priced.json'}"
+
+
+def test_transformers_go_through_every_step(shop, tmp_path):
+    cost, student = _searched(shop, tmp_path, TRANSFORMERS)
+    assert type(student).__name__ == "TransformerStudent"
+    assert cost["measured"]["encoder_macs"] == cost["predicted"]["macs"]
+    assert "data-aware gates" in (tmp_path / "genotype" / "genotype.svg").read_text()
+    assert read_json(tmp_path / "student" / "genotype.json")["space"] == "transformer"
+    assert read_json(tmp_path / "student" / "export.json")["student"]["largest_difference"] < 1e-4
+
+
+def test_transformers_of_widths_of_their_own_within_every_budget(shop, tmp_path):
+    options = f"{TRANSFORMERS} search.transformer.widths=per-layer search.transformer.relaxation=gumbel"
+    limits = "search.budget.encoder_macs=12000 search.budget.p50_ms=0.4 search.budget.joules=2"
+    chosen = f"{options} {_priced(shop, tmp_path, options)} {limits}"
+    config = load_scene(SCENE, f"{chosen} search.cost_measures=[params,joules]")
+    search(config, shop / "dataset", shop / "teacher", tmp_path / "search", _adapters(shop))
+    derive(config, tmp_path / "search", tmp_path / "genotype", _adapters(shop))
+    cost = read_json(tmp_path / "genotype" / "cost.json")
+    assert set(cost["limits"]) == {"macs", "p50_ms", "joules"}
+    for measure, limit in cost["limits"].items():
+        assert cost["predicted"][measure] <= limit
+
+
+def test_a_table_without_energy_cannot_price_it(shop, tmp_path):
+    config = load_scene(SCENE, f"search.latency_table={shop / 'table.json'} search.budget.joules=2")
+    with pytest.raises(ConfigError, match="lacks \\['joules'\\]"):
+        search(config, shop / "dataset", shop / "teacher", tmp_path / "search", _adapters(shop))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ("search.space=transformer search.width=10", "width 10 over 2 is not a multiple of the head width 2"),
+        ("search.space=transformer search.transformer.head_width=4", "width 8 over 4 is not a multiple"),
+        ("search.space=transformer search.architecture_gradient=score-function", "needs transformer.relaxation gumbel"),
+        (
+            "search.space=transformer search.transformer.widths=per-layer search.transformer.num_layers=9",
+            "9 of 3 widths each are more than 5000",
+        ),
+        ("search.budget.joules=3", "joules is asked for and there is no latency_table"),
+    ],
+)
+def test_settings_of_transformers_that_contradict_each_other_are_refused(overrides, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_scene(SCENE, overrides)
+    assert caught.value.code == "DR-CONF-005"
+
+
 def test_an_impossible_budget_is_refused_with_the_smallest_value(shop, tmp_path):
     with pytest.raises(ConfigError, match=r"encoder_params = 10; the smallest possible is 38") as caught:
         _searched(shop, tmp_path, "search.budget.encoder_params=10")
@@ -174,6 +236,19 @@ def test_profile_measures_a_table_that_the_search_takes(shop, tmp_path, monkeypa
     assert set(measured.operation_ms) == set(OPERATIONS) and min(measured.operation_ms.values()) >= 0
     assert measured.rest_ms + measured.cell_ms + max(measured.operation_ms.values()) > 0
     assert "exporting" in (tmp_path / "progress.jsonl").read_text()
+
+
+def test_profile_measures_transformers_too(shop, tmp_path, monkeypatch):
+    monkeypatch.setattr("distilrec.steps.profile.NUM_RANDOM", 1)
+    monkeypatch.setattr("distilrec.steps.profile.NUM_CHECKED", 1)
+    monkeypatch.setattr("distilrec.steps.profile.joules_per_1000", lambda _: (2.5, "counted"))
+    small = "search.space=transformer search.transformer.num_layers=1 search.transformer.divisors=[1,2]"
+    measured = profile(load_scene(SCENE, small), shop / "dataset", tmp_path / "table.json", _adapters(tmp_path))
+    assert latency_table(load_scene(SCENE, f"{small} search.latency_table={tmp_path / 'table.json'}"), 20) == measured
+    assert set(measured.operation_ms) == {"stream 4", "stream 8", "layer 4", "layer 8"}
+    assert measured.energy.rest + measured.energy.layer + measured.energy.part["layer 4"] <= 2.6
+    with pytest.raises(ConfigError, match=r"kind 'transformer.*not 'cell'"):
+        latency_table(load_scene(SCENE, f"search.latency_table={tmp_path / 'table.json'}"), 20)
 
 
 def test_the_report_warns_of_what_is_slower_than_asked_and_of_the_release():

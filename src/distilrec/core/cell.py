@@ -13,19 +13,22 @@ Shapes: B sequences, L positions, D width, E edges, R rows of logits, O operatio
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distilrec.core.decisions import Choice, Draw, mix_drawn
+from distilrec.core.decisions import Choice, mix_drawn
 from distilrec.core.dropout import Dropout
 from distilrec.core.genotype import TABLES, Edge, Genotype, edges_of, prune, without_zeros
 from distilrec.core.genotype import Cell as Edges
-from distilrec.core.operations import Operation
+from distilrec.core.operations import ZERO, Operation
+from distilrec.core.rows import Row
 from distilrec.core.sequence_model import Layers, SequenceModel
+from distilrec.core.space import SearchedModel
 
 OPERATION, DEPTH = "operation", "depth"
 
@@ -49,6 +52,8 @@ class CellSpace:
     is_depth_searched: bool = False
     table: str = "causal"
 
+    relaxation = "gumbel"
+
     @property
     def edges(self) -> list[Edge]:
         return edges_of(self.num_nodes)
@@ -56,6 +61,10 @@ class CellSpace:
     @property
     def operations(self) -> list[str]:
         return list(TABLES[self.table])
+
+    @property
+    def parts(self) -> list[str]:
+        return self.operations
 
     @property
     def num_distinct(self) -> int:
@@ -66,6 +75,16 @@ class CellSpace:
         """Rows and options of each. The rows of "operation" are the edges of the first cell, of the second, ..."""
         shapes = {OPERATION: (self.num_distinct * len(self.edges), len(self.operations))}
         return shapes | ({DEPTH: (1, self.max_depth)} if self.is_depth_searched else {})
+
+    def rows(self) -> list[Row]:
+        rows = []
+        for index in range(self.decisions()[OPERATION][0]):
+            cell, (source, target) = index // len(self.edges), self.edges[index % len(self.edges)]
+            which = f"cell {cell + 1}, " if self.num_distinct > 1 else ""
+            start = f"node {source}" if source else "input"
+            rows.append(Row(f"{which}{start} to node {target}", OPERATION, index, tuple(self.operations)))
+        depths = tuple(f"{depth} cells" for depth in range(1, self.max_depth + 1))
+        return rows + [Row("depth", DEPTH, 0, depths)] * self.is_depth_searched
 
     def depth_of(self, choice: Choice) -> int:
         return choice[DEPTH][0] + 1 if DEPTH in choice else self.max_depth
@@ -83,6 +102,22 @@ class CellSpace:
             is_exact = self.table == "causal"
             cells.append(prune(picked, self.num_nodes) if is_exact else without_zeros(picked))
         return Genotype(tuple(cells), self.num_nodes, self.width, self.max_length, self.table)
+
+    def samples(self, random: np.random.Generator, count: int) -> list[Genotype]:
+        """Students to measure operations of: the deepest with every edge of one operation, then `count` random ones."""
+
+        def of_depth(depth: int) -> CellSpace:
+            return replace(self, max_depth=depth, is_shared=False, is_depth_searched=False)
+
+        deepest = of_depth(self.max_depth)
+        rows, _ = deepest.decisions()[OPERATION]
+        alike = [index for index, name in enumerate(self.operations) if name != ZERO]
+        found = [deepest.derive({OPERATION: (index,) * rows}) for index in alike]
+        for _ in range(count):
+            space = of_depth(int(random.integers(1, self.max_depth + 1)))
+            rows, options = space.decisions()[OPERATION]
+            found.append(space.derive({OPERATION: tuple(random.integers(options, size=rows).tolist())}))
+        return found
 
 
 class Cell(nn.Module):
@@ -146,28 +181,18 @@ class CellModel(SequenceModel):
         return dropped_BLD
 
 
-class Supernet(CellModel):
-    """Cells over all operations. The architecture logits are not among its parameters: they have their own
-    optimiser, and are passed in as what was drawn from them."""
+class Supernet(SearchedModel, CellModel):
+    """Cells over all operations."""
 
     def __init__(self, num_items: int, dropout: Dropout, space: CellSpace) -> None:
         super().__init__(num_items, space.width, space.max_length, dropout, space.max_length)
-        self.space = space
+        self.space: CellSpace = space
         self.layers = nn.ModuleList(
             SuperCell(space.width, space.num_nodes, space.table) for _ in range(space.max_depth)
         )
-        self._draw = Draw({})
-
-    def select(self, draw: Draw) -> "Supernet":
-        """What the next calls evaluate: the drawn path, or, with a mixture, all options."""
-        assert {name: len(rows) for name, rows in draw.choice.items()} == {
-            name: rows for name, (rows, _) in self.space.decisions().items()
-        }, "an option for every row"
-        self._draw = draw
-        return self
 
     def forward(self, ids_BL: Tensor) -> Layers:
-        choice, mixture = self._draw.choice, self._draw.mixture or {}
+        choice, mixture = self.drawn.choice, self.drawn.mixture or {}
         depth = self.space.depth_of(choice)
         got = self.run(self.embed(ids_BL), [self._cell(index) for index in range(depth)])
         if DEPTH not in mixture:
@@ -180,13 +205,13 @@ class Supernet(CellModel):
         return Layers(got.embedded_BLD, got.hidden, self.finish(mixed_BLD))
 
     def _cell(self, index: int, is_mixed: bool = True) -> partial[Tensor]:
-        rows, mixture = self.space.rows_of(index), self._draw.mixture
+        rows, mixture = self.space.rows_of(index), self.drawn.mixture
         mixture_EO = mixture[OPERATION][rows] if mixture and is_mixed else None
-        return partial(self.layers[index], choice_E=self._draw.choice[OPERATION][rows], mixture_EO=mixture_EO)
+        return partial(self.layers[index], choice_E=self.drawn.choice[OPERATION][rows], mixture_EO=mixture_EO)
 
     def macs_per_position(self) -> int:
         """Of the chosen path."""
-        choice = self._draw.choice
+        choice = self.drawn.choice
         built = [make(self.width).macs_per_position() for make in TABLES[self.space.table].values()]
         rows = [self.space.rows_of(index) for index in range(self.space.depth_of(choice))]
         return sum(built[operation] for cell in rows for operation in choice[OPERATION][cell])
@@ -249,8 +274,3 @@ class Student(CellModel):
     @property
     def reach(self) -> int:
         return min(self.max_length, 1 + sum(cell.look_back() for cell in self.layers if isinstance(cell, StudentCell)))
-
-
-def inherited(student: Student, supernet_weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The student's part of the supernet's weights: the names are the same."""
-    return {name: supernet_weights[name] for name in student.state_dict()}

@@ -264,22 +264,67 @@ class Budget(Closed):
     """Without embeddings."""
     p50_ms: float | None = Field(None, gt=0)
     """Of one user's request in exported form, by the latency table: at most 15 % more when measured."""
+    joules: float | None = Field(None, gt=0)
+    """Of a thousand such requests, by the latency table of a machine that counts its energy."""
 
     def limits(self) -> dict[str, float]:
         """By the measures of a student's cost."""
         asked = {"macs": self.encoder_macs, "params": self.encoder_params, "p50_ms": self.p50_ms}
+        asked["joules"] = self.joules
         return {measure: float(limit) for measure, limit in asked.items() if limit is not None}
 
 
+class Transformer(Closed):
+    """The space "transformer" alone (DNS-Rec): the width and the number of layers are searched."""
+
+    num_layers: int = Field(4, ge=1, le=16)
+    """At most: the depth is searched from 1 to it (DNS-Rec: 4)."""
+    divisors: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field((1, 2, 4), min_length=1, max_length=6)
+    """The widths to choose from: `search.width` over each of these (DNS-Rec: 1, 2, 4)."""
+    widths: Literal["shared", "per-layer"] = "shared"
+    """One width for all layers (DNS-Rec), or one for each."""
+    head_width: int | None = Field(None, ge=1, le=512)
+    """Features of an attention head, so that narrower layers have fewer heads; by default the smallest width."""
+    inner: int = Field(2, ge=1, le=16)
+    """Of the feed-forward layers, in widths (DNS-Rec: 2 on MovieLens-1M, 4 on Gowalla)."""
+    attention: Literal["linear", "softmax", "as-released"] = "linear"
+    """Linear and softmax: causal, all positions of a window at once. As released: linear, to both sides within a
+    prefix, one forward for each prefix; for comparison only, since a window of L positions takes L of them."""
+    gates: bool = True
+    """Data-aware gates, fed by the embedded input; about half of a layer's multiply-adds."""
+    relaxation: Literal["softmax", "gumbel"] = "softmax"
+    """Softmax: all options, mixed by softmax(logits / temperature) in every step (DNS-Rec). Gumbel: hard draws,
+    straight-through."""
+    constraint: Literal["dynamic", "static"] = "dynamic"
+    """Dynamic: the cost is multiplied by the share of the most likely depth, and so lets off what has become shallow
+    (DNS-Rec). Without a budget."""
+
+    def widths_of(self, width: int) -> tuple[int, ...]:
+        """To choose from, rising."""
+        return tuple(sorted({width // divisor for divisor in self.divisors}))
+
+    def kind(self) -> str:
+        """What a latency of these students depends on beside width and length."""
+        return (
+            f"transformer, divisors {self.divisors}, heads {self.head_width}, inner {self.inner}, {self.attention}, "
+            f"gates {self.gates}"
+        )
+
+
+MOST_ARCHITECTURES = 5_000
+"""With widths of their own: the best within a budget is found by going through all."""
+
+
 class Search(Closed):
-    space: Literal["adarec-cell", "adarec-as-released", "fixed"] = "adarec-cell"
-    """As released: AdaRec with the faults of its public code, for comparison only (docs/method.md). It brings its own
-    learning rates, batch sizes, temperatures, losses and costs: the keys for them are not read then. Fixed: no search;
-    `width`, `num_cells`, `num_nodes` and `operation` are the student, and nothing is trained before `retrain`."""
+    space: Literal["cell", "transformer", "fixed", "adarec-as-released"] = "cell"
+    """Cell: AdaRec's. Transformer: DNS-Rec's. Fixed: no search; `width`, `num_cells`, `num_nodes` and `operation` are
+    the student, and nothing is trained before `retrain`. As released: AdaRec with the faults of its public code, for
+    comparison only (docs/method.md). It brings its own learning rates, batch sizes, temperatures, losses and costs: the
+    keys for them are not read then. num_cells, cells, depth and num_nodes are not the transformers'."""
     operation: Literal["conv3", "dilated_conv3", "conv5", "dilated_conv5"] = "conv3"
     """Space "fixed" alone: of every node, one after the other."""
     width: int = Field(32, ge=4, le=4096)
-    """The student's (AdaRec: 32 for a SASRec teacher)."""
+    """The student's (AdaRec: 32 for a SASRec teacher); of transformers the largest."""
     num_cells: int = Field(4, ge=1, le=64)
     """At most, if the depth is searched."""
     cells: Literal["shared", "per-depth"] = "shared"
@@ -315,8 +360,9 @@ class Search(Closed):
     cost_weight: float = Field(0.1, ge=0, le=1000)
     """beta, on an expected cost in [0, 1]. Not comparable with the release's 8 on costs of 23 to 102. With a budget it
     is only where the weight starts; it may then fall below zero."""
-    cost_measures: tuple[Literal["params", "macs", "p50_ms"], ...] = Field(("params", "macs"), min_length=1)
-    """Their shares of the largest possible cost are averaged; p50_ms needs a latency table."""
+    cost_measures: tuple[Literal["params", "macs", "p50_ms", "joules"], ...] = Field(("params", "macs"), min_length=1)
+    """Their shares of the largest possible cost are averaged; p50_ms and joules need a latency table."""
+    transformer: Transformer = Transformer()
     latency_table: str | None = None
     """File that `distilrec profile` wrote on the machine that will serve; relative to the scene file, or absolute."""
     budget: Budget = Budget()
@@ -352,8 +398,39 @@ class Search(Closed):
 
     @model_validator(mode="after")
     def _latency_is_measured(self) -> "Search":
-        if (self.budget.p50_ms is not None or "p50_ms" in self.cost_measures) and self.latency_table is None:
-            raise ConfigError("DR-CONF-005", "search: p50_ms is asked for and there is no latency_table")
+        for measure in ("p50_ms", "joules"):
+            is_asked = measure in self.cost_measures or measure in self.budget.limits()
+            if is_asked and self.latency_table is None:
+                raise ConfigError("DR-CONF-005", f"search: {measure} is asked for and there is no latency_table")
+        return self
+
+    @model_validator(mode="after")
+    def _widths_are_whole_heads(self) -> "Search":
+        own = self.transformer
+        if self.space != "transformer":
+            return self
+        for divisor in own.divisors:
+            heads = own.head_width or self.width // max(own.divisors)
+            if self.width % divisor or not heads or (self.width // divisor) % heads:
+                raise ConfigError(
+                    "DR-CONF-005",
+                    f"search: width {self.width} over {divisor} is not a multiple of the head width {heads}",
+                )
+        if own.widths == "per-layer" and len(own.divisors) ** own.num_layers > MOST_ARCHITECTURES:
+            raise ConfigError(
+                "DR-CONF-005",
+                f"search: transformer.num_layers {own.num_layers} of {len(own.divisors)} widths each are more than "
+                f"{MOST_ARCHITECTURES} architectures",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_mixture_is_not_drawn(self) -> "Search":
+        is_soft = self.space == "transformer" and self.transformer.relaxation == "softmax"
+        if is_soft and self.architecture_gradient == "score-function":
+            raise ConfigError(
+                "DR-CONF-005", "search: architecture_gradient score-function needs transformer.relaxation gumbel"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,10 +1,11 @@
-"""A search space as named decisions, and how they are drawn: the hard Gumbel-softmax with a straight-through gradient.
+"""A search space as named decisions, and how they are drawn: the hard Gumbel-softmax with a straight-through gradient,
+or not drawn at all but mixed.
 
 A decision is a matrix of logits: R rows that choose alike, each one of O options. The loop that searches knows no
 more of a space than this.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,19 @@ Choice = dict[str, tuple[int, ...]]
 @dataclass(frozen=True)
 class Draw:
     """Attributes:
-    choice: what was drawn.
-    mixture: by decision (R, O), one-hot in value, with the gradient of the soft sample; None if no gradient is
-        wanted, and then only what was drawn is evaluated.
+    choice: what was drawn; of a soft mixture the most likely.
+    mixture: by decision (R, O): the weight of each option. Of a hard draw one-hot in value, with the gradient of the
+        soft sample; None if no gradient is wanted, and then only what was drawn is evaluated.
     """
 
     choice: Choice
     mixture: dict[str, Tensor] | None = None
+    is_hard: bool = True
+
+    @property
+    def path(self) -> "Draw":
+        """All that the weights need: of a hard draw what was drawn, since nothing else has a part in the output."""
+        return Draw(self.choice) if self.is_hard else self
 
 
 def draw(logits: Mapping[str, Tensor], temperature: float, generator: torch.Generator) -> Draw:
@@ -40,6 +47,36 @@ def draw(logits: Mapping[str, Tensor], temperature: float, generator: torch.Gene
         hard_RO = torch.zeros_like(soft_RO).scatter_(1, chosen_R[:, None], 1.0)
         mixture[name] = hard_RO + soft_RO - soft_RO.detach()
     return Draw(choice, mixture)
+
+
+def soften(logits: Mapping[str, Tensor], temperature: float, _generator: torch.Generator) -> Draw:
+    """Nothing is drawn: all options, weighted by softmax(logits / temperature) (DNS-Rec code)."""
+    return Draw(most_likely(logits), probabilities(_sharpened(logits, temperature)), is_hard=False)
+
+
+def _sharpened(logits: Mapping[str, Tensor], temperature: float) -> Mapping[str, Tensor]:
+    return {name: logits_RO / temperature for name, logits_RO in logits.items()}
+
+
+def _as_they_are(logits: Mapping[str, Tensor], _temperature: float) -> Mapping[str, Tensor]:
+    return logits
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """How logits become what is evaluated, at a temperature.
+
+    Attributes:
+        draw: what a step evaluates.
+        weighed: the logits whose softmax the architecture is distributed by.
+    """
+
+    draw: Callable[[Mapping[str, Tensor], float, torch.Generator], Draw]
+    weighed: Callable[[Mapping[str, Tensor], float], Mapping[str, Tensor]]
+
+
+RELAXATIONS = {"gumbel": Relaxation(draw, _as_they_are), "softmax": Relaxation(soften, _sharpened)}
+"""Of the hard draws the temperature is that of the gradient alone."""
 
 
 def most_likely(logits: Mapping[str, Tensor]) -> Choice:

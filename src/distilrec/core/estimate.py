@@ -1,7 +1,7 @@
 """How long each step will probably take, from the sizes alone: for a plan, and for the first minutes of the
 time left. As soon as a step reports its epochs, its own pace replaces this."""
 
-from distilrec.core.config import SceneConfig
+from distilrec.core.config import SceneConfig, Search
 
 STEPS = ("prepare", "teach", "search", "derive", "retrain", "evaluate", "benchmark", "promote")
 MULTIPLY_ADDS_PER_SECOND = 20e9
@@ -18,10 +18,9 @@ def predicted_seconds(config: SceneConfig, num_events: int, num_items: int) -> d
     scored = num_items if config.loss.kind_for(num_items) == "softmax" else config.loss.num_negatives
     teacher_pass = _teacher_pass(config)
     asking = teacher_pass + config.teach.width * num_items
-    num_edges = search.num_nodes * (search.num_nodes + 1) // 2
-    sampled = search.num_cells * num_edges * 4 * search.width**2
+    sampled, whole = _student_passes(search)
     distilled = 3 * (sampled + search.width * scored)
-    searched = (1 - search.architecture_share) * (distilled + 3 * 10 * sampled / search.architecture_every)
+    searched = (1 - search.architecture_share) * (distilled + 3 * whole / search.architecture_every)
     masked = config.teach.masked.max_epochs if config.teach.model == "bert4rec" else 0
     teacher_epochs = config.teach.max_epochs + masked
     per_event = {
@@ -40,3 +39,15 @@ def _teacher_pass(config: SceneConfig) -> int:
     if teach.model == "nextitnet":
         return teach.num_blocks * len(teach.dilations) * 6 * teach.width**2
     return teach.num_blocks * ((4 + 2 * teach.inner) * teach.width**2 + 2 * config.max_length * teach.width)
+
+
+def _student_passes(search: Search) -> tuple[float, float]:
+    """Multiply-adds of a position, forward: of what a weight step evaluates, and of all options."""
+    if search.space == "transformer":
+        own = search.transformer
+        layer = 4 + 2 * own.inner + (own.inner + own.inner**2 + 2 if own.gates else 0)
+        whole = own.num_layers * sum(layer * width**2 for width in own.widths_of(search.width))
+        return (whole if own.relaxation == "softmax" else whole / len(own.divisors)), whole
+    num_edges = search.num_nodes * (search.num_nodes + 1) // 2
+    sampled = search.num_cells * num_edges * 4 * search.width**2
+    return sampled, 10 * sampled

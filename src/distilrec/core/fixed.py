@@ -38,6 +38,7 @@ class FixedSearch(ArchitectureSearch):
         yield replace(record, num_epochs=1)
 
     def choice(self) -> Choice:
+        assert isinstance(self.supernet.space, CellSpace), "a row of SPACES"
         return chain(self.supernet.space, self.config.operation)
 
     def _options(self, decision: str) -> int:

@@ -1,4 +1,5 @@
-"""A searched architecture as a value: which operation stands on which edge of each cell. JSON, versioned.
+"""A searched architecture of the cell space as a value: which operation stands on which edge of each cell. JSON,
+versioned, tagged with its space as those of every space are.
 
 Node 0 is a cell's input; nodes 1 .. N are computed; node n has an edge from every earlier node.
 """
@@ -11,7 +12,8 @@ from distilrec.core.errors import ArtifactError
 from distilrec.core.operations import OPERATIONS, ZERO, Operation
 from distilrec.core.released_operations import RELEASED_OPERATIONS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+"""4 names the space as the settings do. Of the genotypes of all spaces."""
 
 TABLES: dict[str, dict[str, Callable[[int], Operation]]] = {"causal": OPERATIONS, "as-released": RELEASED_OPERATIONS}
 
@@ -23,6 +25,15 @@ Cell = dict[Edge, str]
 def edges_of(num_nodes: int) -> list[Edge]:
     """Every (source, target) of a cell with `num_nodes` computed nodes, in the order of the logits."""
     return [(source, target) for target in range(1, num_nodes + 1) for source in range(target)]
+
+
+def require_schema(data: dict[str, Any]) -> None:
+    """Raises ArtifactError."""
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            "DR-ART-001", f"genotype schema_version is {version!r}; this distilrec reads {SCHEMA_VERSION}"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,18 @@ class Genotype:
     max_length: int
     table: str = "causal"
 
+    @property
+    def space(self) -> str:
+        return "cell" if self.table == "causal" else "adarec-as-released"
+
+    def parts(self) -> tuple[Cell, ...]:
+        """Of each cell, what a latency table prices."""
+        return self.cells
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema_version": SCHEMA_VERSION,
-            "space": "adarec-cell",
+            "space": self.space,
             "table": self.table,
             "num_nodes": self.num_nodes,
             "width": self.width,
@@ -55,11 +74,7 @@ class Genotype:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Genotype":
         """Raises ArtifactError for another schema, an unknown operation or an edge that cannot be."""
-        version = data.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise ArtifactError(
-                "DR-ART-001", f"genotype schema_version is {version!r}; this distilrec reads {SCHEMA_VERSION}"
-            )
+        require_schema(data)
         num_nodes, table = int(data["num_nodes"]), str(data["table"])
         known = TABLES.get(table, {})
         possible = set(edges_of(num_nodes))

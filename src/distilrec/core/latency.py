@@ -1,6 +1,6 @@
 """Statistics of repeated, interleaved timings. The clock itself is read elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ from distilrec.core.events import Floats
 from distilrec.core.metrics import Interval
 
 FEWEST_FOR_P99 = 100
-TABLE_SCHEMA = 2
-"""1 timed encoders that computed every position."""
+TABLE_SCHEMA = 3
+"""1 timed encoders that computed every position; 2 knew one kind of student."""
+P50_MS, JOULES = "p50_ms", "joules"
+"""Measures of cost: of one user's request, and the energy of a thousand."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,12 @@ def median_ratio(slow_ms: Floats, fast_ms: Floats, seed: int, repeats: int = 100
 
 @dataclass(frozen=True)
 class Place:
-    """What a latency was measured on. Tables of another place say nothing."""
+    """What a latency was measured on. Tables of another place say nothing.
+
+    Attributes:
+        num_nodes: of a cell; 0 for students without cells.
+        kind: of students, and what they have in common.
+    """
 
     device: str
     runtime: str
@@ -60,6 +67,7 @@ class Place:
     num_nodes: int
     max_length: int
     num_items: int
+    kind: str = "cell"
 
     def differences(self, other: "Place") -> list[str]:
         """A sentence's part for each field that is not the same."""
@@ -68,14 +76,28 @@ class Place:
 
 
 @dataclass(frozen=True)
-class LatencyTable:
-    """p50 of one user's request to a student = rest + cells * cell + the sum over its edges of their operation.
+class Prices:
+    """Cost = rest + layers * layer + the sum over all layers' parts of theirs.
 
     Attributes:
-        rest_ms: look-up, positions, scoring of the catalogue.
-        cell_ms: what a cell adds without its operations.
-        operation_ms: what an edge adds.
+        rest: look-up, positions, scoring of the catalogue.
+        layer: what a cell or a layer adds without its parts.
+        part: what an operation adds, or a layer of some width.
+    """
+
+    rest: float
+    layer: float
+    part: dict[str, float]
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """p50 of one user's request to a student, and, where the machine says, the joules of a thousand.
+
+    Attributes:
+        rest_ms, cell_ms, operation_ms: `Prices` of the p50.
         error: median of |predicted / measured - 1| over students that the fit did not see.
+        energy: of a thousand requests, in joules; None where the machine has no counter.
     """
 
     place: Place
@@ -83,6 +105,13 @@ class LatencyTable:
     cell_ms: float
     operation_ms: dict[str, float]
     error: float
+    energy: Prices | None = None
+
+    @property
+    def prices(self) -> dict[str, Prices]:
+        """By measure."""
+        found = {P50_MS: Prices(self.rest_ms, self.cell_ms, self.operation_ms)}
+        return found | ({JOULES: self.energy} if self.energy else {})
 
     def to_json(self) -> dict[str, Any]:
         return {"schema_version": TABLE_SCHEMA, **asdict(self)}
@@ -92,33 +121,50 @@ class LatencyTable:
         """Raises KeyError, TypeError or ValueError if it is none of this version."""
         if data["schema_version"] != TABLE_SCHEMA:
             raise ValueError(f"schema version {data['schema_version']!r}")
+        energy = data["energy"]
         return cls(
             Place(**data["place"]),
             float(data["rest_ms"]),
             float(data["cell_ms"]),
-            {str(name): float(value) for name, value in data["operation_ms"].items()},
+            _floats(data["operation_ms"]),
             float(data["error"]),
+            Prices(float(energy["rest"]), float(energy["layer"]), _floats(energy["part"])) if energy else None,
         )
+
+
+def _floats(data: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in data.items()}
 
 
 def fit_table(
     place: Place,
-    operations: Sequence[str],
-    students: Sequence[Sequence[Mapping[Any, str]]],
+    names: Sequence[str],
+    students: Sequence[Iterable[Mapping[Any, str]]],
     p50_ms: Floats,
     num_checked: int,
+    joules: Floats | None = None,
 ) -> LatencyTable:
-    """Non-negative least squares of the relative error; the last `num_checked` students only check the fit."""
+    """Non-negative least squares of the relative error; the last `num_checked` students only check the fit.
+
+    `students` says of each student, layer by layer, which of the `names` it is made of.
+    """
+    counted = np.array([_features(list(layers), names) for layers in students])
+    fitted = len(students) - num_checked
+    p50 = _fitted(counted[:fitted], names, p50_ms[:fitted])
+    weights = np.array([p50.rest, p50.layer, *p50.part.values()])
+    errors = np.abs(counted[fitted:] @ weights / p50_ms[fitted:] - 1.0)
+    energy = _fitted(counted[:fitted], names, joules[:fitted]) if joules is not None else None
+    return LatencyTable(place, p50.rest, p50.layer, p50.part, float(np.median(errors)), energy)
+
+
+def _fitted(counted: Floats, names: Sequence[str], measured: Floats) -> Prices:
     from scipy.optimize import nnls  # here, because importing it takes half a second
 
-    counted = np.array([_features(cells, operations) for cells in students])
-    fitted = len(students) - num_checked
-    solution, _ = nnls(counted[:fitted] / p50_ms[:fitted, None], np.ones(fitted))
-    errors = np.abs(counted[fitted:] @ solution / p50_ms[fitted:] - 1.0)
-    rest, cell, *each = (float(value) for value in solution)
-    return LatencyTable(place, rest, cell, dict(zip(operations, each, strict=True)), float(np.median(errors)))
+    solution, _ = nnls(counted / measured[:, None], np.ones(len(counted)))
+    rest, layer, *each = (float(value) for value in solution)
+    return Prices(rest, layer, dict(zip(names, each, strict=True)))
 
 
-def _features(cells: Sequence[Mapping[Any, str]], operations: Sequence[str]) -> list[int]:
-    names = [name for cell in cells for name in cell.values()]
-    return [1, len(cells), *(names.count(operation) for operation in operations)]
+def _features(layers: Sequence[Mapping[Any, str]], names: Sequence[str]) -> list[int]:
+    parts = [name for layer in layers for name in layer.values()]
+    return [1, len(layers), *(parts.count(name) for name in names)]

@@ -4,7 +4,8 @@ A weight step evaluates only the sampled path: exact, since an operation that wa
 the output. Every `architecture_every`-th weight step is followed by an architecture step: straight-through, which
 needs every option's output, or by the score function, which needs several draws' losses.
 
-Of the space it knows the decisions (decisions.py), a supernet to `select` a draw in, and costs.
+Of the space it knows what space.py says: decisions, a supernet to `select` a draw in, costs, and how an architecture is
+sampled. With a soft mixture in place of a draw the weight steps evaluate all options too.
 """
 
 from collections.abc import Iterator
@@ -16,10 +17,17 @@ from torch import Tensor, nn
 
 from distilrec.core.batching import Batch, Windows, training_batches
 from distilrec.core.budget import CostWeight, Limits, best_within, tilt
-from distilrec.core.cell import OPERATION, Supernet
 from distilrec.core.config import Search
-from distilrec.core.cost import CellCosts
-from distilrec.core.decisions import Choice, Draw, draw, entropies, log_probability, probabilities, temperature_at
+from distilrec.core.decisions import (
+    RELAXATIONS,
+    Choice,
+    Draw,
+    draw,
+    entropies,
+    log_probability,
+    probabilities,
+    temperature_at,
+)
 from distilrec.core.evaluation import Scorer
 from distilrec.core.events import Ints
 from distilrec.core.fit import BatchRecord, DivergedError, TrainingData, descend, padding_share, seed_epoch
@@ -27,6 +35,7 @@ from distilrec.core.lessons import Distiller, Losses
 from distilrec.core.objective import Objective
 from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.snapshot import Snapshot
+from distilrec.core.space import Costs, SearchedModel
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,11 @@ class ArchitectureSearch:
 
     def __init__(
         self,
-        supernet: Supernet,
+        supernet: SearchedModel,
         distiller: Distiller,
         data: TrainingData,
         config: Search,
-        costs: CellCosts,
+        costs: Costs,
         generator: torch.Generator,
         objective: Objective,
         processes: Processes = ALONE,
@@ -86,6 +95,9 @@ class ArchitectureSearch:
         self.supernet, self.distiller, self.data, self.config = supernet, distiller, data, config
         self.objective, self.processes = objective, processes
         self.costs, self.generator = costs, generator
+        self.relaxation = RELAXATIONS[supernet.space.relaxation]
+        self.epoch = 0
+        self.weight_steps = 0
         self.limits: Limits = config.budget.limits()
         self.cost_weight = CostWeight(config.cost_weight, self.limits)
         if config.architecture_data == "held-out":
@@ -99,7 +111,8 @@ class ArchitectureSearch:
             for name, shape in supernet.space.decisions().items()
         }
         with torch.no_grad():
-            self.logits[OPERATION].add_(tilt(costs, self.limits))
+            for name, tilted_O in tilt(costs, self.limits).items():
+                self.logits[name].add_(tilted_O)
         self.choice()  # an impossible budget is refused now
         self.trained = nn.ModuleList([supernet, *distiller.modules])
         self.weight_optimiser = torch.optim.AdamW(
@@ -112,8 +125,6 @@ class ArchitectureSearch:
         self.architecture_optimiser = torch.optim.Adam(
             self.logits.values(), lr=config.architecture_learning_rate, betas=(0.5, 0.999)
         )
-        self.epoch = 0
-        self.weight_steps = 0
 
     def records(self) -> Iterator[BatchRecord | SearchRecord]:
         """Search until the last epoch; the result is `choice()` and the supernet's weights.
@@ -150,13 +161,14 @@ class ArchitectureSearch:
 
     def temperature(self) -> float:
         knobs = self.config
-        return temperature_at(self.epoch, knobs.epochs, knobs.temperature_start, knobs.temperature_end)
+        epoch = min(self.epoch, knobs.epochs - 1)
+        return temperature_at(epoch, knobs.epochs, knobs.temperature_start, knobs.temperature_end)
 
     def weight_step(self, batch: Batch, temperature: float) -> Losses:
         """Moves the weights only: the sampled path on the weight users."""
         with torch.no_grad():
-            drawn = draw(self.logits, temperature, self.generator)
-        total, losses = self._loss(Draw(drawn.choice), batch)
+            drawn = self.relaxation.draw(self.logits, temperature, self.generator)
+        total, losses = self._loss(drawn.path, batch)
         descend(total * batch.share, self.trained, self.weight_optimiser, self.config.gradient_clip, self.processes)
         return losses.over_processes(batch, self.processes)
 
@@ -168,15 +180,16 @@ class ArchitectureSearch:
         else:
             gradients, losses = self._score_function(batch, temperature)
         self.distiller.layers.train()
-        for logits, gradient, of_cost in zip(self.logits.values(), gradients, self._cost_gradients(), strict=True):
+        of_costs = self._cost_gradients(temperature)
+        for logits, gradient, of_cost in zip(self.logits.values(), gradients, of_costs, strict=True):
             logits.grad = gradient + of_cost * batch.share
         self.processes.sum_gradients(self.logits.values())
         self.architecture_optimiser.step()
         return losses.over_processes(batch, self.processes)
 
     def _straight_through(self, batch: Batch, temperature: float) -> tuple[tuple[Tensor, ...], Losses]:
-        """All options, one draw (Jang et al. 2017)."""
-        total, losses = self._loss(draw(self.logits, temperature, self.generator), batch)
+        """All options, one draw (Jang et al. 2017), or the exact gradient of a soft mixture."""
+        total, losses = self._loss(self.relaxation.draw(self.logits, temperature, self.generator), batch)
         return torch.autograd.grad(total * batch.share, list(self.logits.values())), losses
 
     def _score_function(self, batch: Batch, temperature: float) -> tuple[tuple[Tensor, ...], Losses]:
@@ -191,13 +204,13 @@ class ArchitectureSearch:
         surrogate = torch.stack(terms).mean() * batch.share
         return torch.autograd.grad(surrogate, list(self.logits.values())), Losses.mean(seen)
 
-    def _cost_gradients(self) -> tuple[Tensor, ...]:
-        expected = self.costs.expected(probabilities(self.logits))
+    def _cost_gradients(self, temperature: float) -> tuple[Tensor, ...]:
+        shares = probabilities(self.relaxation.weighed(self.logits, temperature))
         if self.limits:
-            cost = self.cost_weight.pressure(expected, self.costs)
+            cost = self.cost_weight.pressure(self.costs.expected(shares), self.costs)
             weight = self.cost_weight.under(float(cost.detach()))
         else:
-            cost = self.costs.normalised(expected, self.config.cost_measures)
+            cost = self.costs.penalty(shares, self.config.cost_measures)
             weight = self.cost_weight.value
         gradients = torch.autograd.grad(weight * cost, list(self.logits.values()), allow_unused=True)
         return tuple(
@@ -214,7 +227,7 @@ class ArchitectureSearch:
 
     def choice(self) -> Choice:
         """The most likely choice that keeps to the budget."""
-        return best_within(self.logits, self.costs, self.limits)
+        return best_within(self.relaxation.weighed(self.logits, self.temperature()), self.costs, self.limits)
 
     def validated(self) -> Scorer:
         """What validation ranks: the noise-free choice with the shared weights."""
@@ -240,7 +253,8 @@ class ArchitectureSearch:
         self, temperature: float, weights: list[Losses], architecture: list[Losses], padding: float
     ) -> SearchRecord:
         with torch.no_grad():
-            probability = probabilities(self.logits)
+            logits = self.relaxation.weighed(self.logits, temperature)
+            probability = probabilities(logits)
             expected = self.costs.expected(probability)
         return SearchRecord(
             epoch=self.epoch,
@@ -253,7 +267,7 @@ class ArchitectureSearch:
             valid=self.data.validate(self.validated(), self.epoch, self.processes),
             choice=self.choice(),
             probability={name: rows.tolist() for name, rows in probability.items()},
-            entropy={name: entropies(rows.detach()).tolist() for name, rows in self.logits.items()},
+            entropy={name: entropies(rows.detach()).tolist() for name, rows in logits.items()},
             padding=padding,
         )
 

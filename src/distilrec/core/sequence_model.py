@@ -97,7 +97,7 @@ class SequenceModel(nn.Module, ABC):
 
     def score_next(self, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Logits of shape (B, V) for the item after the last real position of each sequence."""
-        return self.score(_at(self(ids_BL).state_BLD, lengths_B - 1))
+        return self.score(at_positions(self(ids_BL).state_BLD, lengths_B - 1))
 
     @property
     def reach(self) -> int:
@@ -111,14 +111,14 @@ class SequenceModel(nn.Module, ABC):
     def state_after(self, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """The states (B, D) that `score_next` scores, computed from the positions in reach alone. L is max_length."""
         if self.reach >= self.max_length:
-            return _at(self(ids_BL).state_BLD, lengths_B - 1)
+            return at_positions(self(ids_BL).state_BLD, lengths_B - 1)
         first_B = (lengths_B - self.reach).clamp_min(0)
         places_BL = first_B[:, None] + torch.arange(self.reach, device=ids_BL.device)
         embedded_BLD = self.placed(self.items(ids_BL.gather(1, places_BL)), places_BL)
-        return _at(self.run(embedded_BLD, self.layers).state_BLD, lengths_B - 1 - first_B)
+        return at_positions(self.run(embedded_BLD, self.layers).state_BLD, lengths_B - 1 - first_B)
 
 
-def _at(states_BLD: Tensor, positions_B: Tensor) -> Tensor:
+def at_positions(states_BLD: Tensor, positions_B: Tensor) -> Tensor:
     """One state of each sequence, shape (B, D)."""
     here_B1D = positions_B[:, None, None].expand(-1, 1, states_BLD.shape[2])
     return states_BLD.gather(1, here_B1D).squeeze(1)

@@ -1,31 +1,78 @@
 """The picture of a genotype."""
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyArrowPatch
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from distilrec.core.genotype import Cell, Genotype, live_nodes
+from distilrec.core.genotype import TABLES, Cell, live_nodes
+from distilrec.core.genotype import Genotype as CellGenotype
+from distilrec.core.space import Genotype
+from distilrec.core.transformer import TransformerGenotype
 from distilrec.io.pictures import STYLE, new_figure, operation_colours, svg_of
 
 
-def draw_genotype(genotype: Genotype, operations: list[str]) -> str:
+def draw_genotype(genotype: Genotype) -> str:
+    """As SVG text. Raises KeyError for a space without a drawing."""
+    with matplotlib.rc_context(STYLE):
+        return svg_of(DRAWINGS[genotype.space](genotype))
+
+
+def _cells(genotype: CellGenotype) -> Figure:
     """Each cell as a graph, cells that are alike and follow each other once: the input left, computed nodes in
     order, an arc per operation that is left."""
-    colours = operation_colours(operations)
+    colours = operation_colours(list(TABLES[genotype.table]))
     alike = [list(group) for _, group in groupby(enumerate(genotype.cells), key=lambda one: one[1])]
-    with matplotlib.rc_context(STYLE):
-        figure, panels = new_figure(8.5, 2.9 * len(alike), len(alike))
-        for axes, group in zip(panels, alike, strict=True):
-            (first, cell), last = group[0], group[-1][0]
-            _draw_cell(axes, cell, genotype.num_nodes, colours)
-            which = f"cell {first + 1}" if first == last else f"cells {first + 1} to {last + 1}, alike,"
-            axes.set_title(f"{which} of {len(genotype.cells)}; {genotype.width} wide", loc="left")
-        rule = "output = input + relu(norm(weighted sum of the nodes))"
-        panels[-1].text(2 * genotype.num_nodes + 2.5, -1.5, rule, ha="right", fontsize=8, color="#555555")
-        return svg_of(figure)
+    figure, panels = new_figure(8.5, 2.9 * len(alike), len(alike))
+    for axes, group in zip(panels, alike, strict=True):
+        (first, cell), last = group[0], group[-1][0]
+        _draw_cell(axes, cell, genotype.num_nodes, colours)
+        which = f"cell {first + 1}" if first == last else f"cells {first + 1} to {last + 1}, alike,"
+        axes.set_title(f"{which} of {len(genotype.cells)}; {genotype.width} wide", loc="left")
+    rule = "output = input + relu(norm(weighted sum of the nodes))"
+    panels[-1].text(2 * genotype.num_nodes + 2.5, -1.5, rule, ha="right", fontsize=8, color="#555555")
+    return figure
+
+
+def _layers(genotype: TransformerGenotype) -> Figure:
+    """The layers from left to right, each as high as it is wide beside the others."""
+    shape, widths = genotype.shape, genotype.widths
+    figure, (axes,) = new_figure(8.5, 2.6)
+    axes.set_axis_off()
+    axes.set_xlim(-0.9, len(widths) + 0.9)
+    axes.set_ylim(-0.75, 0.75)
+    for index, width in enumerate(widths):
+        height = width / genotype.width
+        place = (index + 0.08, -height / 2)
+        axes.add_patch(Rectangle(place, 0.84, height, facecolor="#d8ebe4", edgecolor="#0b6e4f", zorder=2))
+        words = [
+            f"layer {index + 1}",
+            f"{width} wide",
+            f"{width // shape.head_width} heads",
+            f"inner {shape.inner * width}",
+        ]
+        axes.text(index + 0.5, 0, "\n".join(words), ha="center", va="center", fontsize=7.5, zorder=3)
+    axes.axhline(0, xmin=0.06, xmax=0.94, color="#222222", linewidth=1.0, zorder=1)
+    for x, word in ((-0.5, "items and\npositions"), (len(widths) + 0.5, "state")):
+        box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#222222"}
+        axes.text(x, 0, word, ha="center", va="center", bbox=box, zorder=3)
+    gates = "data-aware gates" if shape.has_gates else "no gates"
+    axes.set_title(
+        f"{len(widths)} layers in a stream {genotype.width} wide; {shape.attention} attention, {gates}", loc="left"
+    )
+    return figure
+
+
+DRAWINGS: dict[str, Callable[[Any], Figure]] = {
+    "cell": _cells,
+    "adarec-as-released": _cells,
+    "transformer": _layers,
+}
+"""By the space of a genotype."""
 
 
 def _draw_cell(axes: Axes, cell: Cell, num_nodes: int, colours: dict[str, Any]) -> None:

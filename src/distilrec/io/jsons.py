@@ -12,6 +12,11 @@ def dumps(data: Any) -> str:
     return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def as_json(data: Any) -> Any:
+    """As it would be read again."""
+    return json.loads(dumps(data))
+
+
 def write_text(path: Path, text: str) -> None:
     """Whole, or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")

@@ -9,15 +9,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distilrec.core.bert4rec import BERT4Rec
-from distilrec.core.cell import Student
 from distilrec.core.config import Retrain, Teach
 from distilrec.core.dropout import Dropout
 from distilrec.core.errors import ArtifactError
-from distilrec.core.genotype import Genotype
 from distilrec.core.nextitnet import NextItNet
-from distilrec.core.released import ReleasedStudent
 from distilrec.core.sasrec import SASRec
 from distilrec.core.sequence_model import SequenceModel
+from distilrec.core.space import Genotype
+from distilrec.core.spaces import genotype_of, student_of
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.store import manifest_of
 
@@ -61,12 +60,8 @@ class TeacherShape:
         return makers[self.model]()
 
 
-def build_student(num_items: int, config: Retrain, genotype: Genotype) -> Student:
-    return student_of(genotype)(num_items, Dropout(config.dropout), genotype)
-
-
-def student_of(genotype: Genotype) -> type[Student]:
-    return ReleasedStudent if genotype.table == "as-released" else Student
+def build_student(num_items: int, config: Retrain, genotype: Genotype) -> SequenceModel:
+    return student_of(num_items, Dropout(config.dropout), genotype)
 
 
 def save_weights(folder: Path, weights: dict[str, Tensor]) -> None:
@@ -103,11 +98,11 @@ def save_student(
     write_json(folder / "history.json", history)
 
 
-def load_student(folder: Path) -> tuple[Student, dict[str, Any]]:
+def load_student(folder: Path) -> tuple[SequenceModel, dict[str, Any]]:
     """The model in eval mode and the manifest of its folder, verified."""
     manifest = manifest_of(folder, "retrain")
     num_items = int(read_json(folder / "model.json")["num_items"])
-    genotype = Genotype.from_json(read_json(folder / "genotype.json"))
-    model = student_of(genotype)(num_items, Dropout(0.0), genotype)
+    genotype = genotype_of(read_json(folder / "genotype.json"))
+    model = student_of(num_items, Dropout(0.0), genotype)
     model.load_state_dict(load_weights(folder))
     return model.eval(), manifest

@@ -1,7 +1,6 @@
 """The pictures of the report, as SVG text. One palette, no decoration that carries no information."""
 
 import io
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -10,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
+
+from distilrec.core.rows import Row
 
 COLOURS = {
     "teacher": "#8a5a00",
@@ -32,30 +33,6 @@ STYLE = {
     "axes.titleweight": "bold",
     "legend.frameon": False,
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One choice of the search, as a picture names it."""
-
-    title: str
-    decision: str
-    index: int
-    options: tuple[str, ...]
-
-
-def rows_of(search: dict[str, Any]) -> list[Row]:
-    """From what the search says of its space: edges and operations, cells with their own, and depths."""
-    edges, operations = search["edges"], tuple(search["operations"])
-    num_cells = search["num_rows"] // len(edges)
-    rows = []
-    for index in range(search["num_rows"]):
-        cell, (source, target) = index // len(edges), edges[index % len(edges)]
-        which = f"cell {cell + 1}, " if num_cells > 1 else ""
-        start = f"node {source}" if source else "input"
-        rows.append(Row(f"{which}{start} to node {target}", "operation", index, operations))
-    depths = tuple(f"{depth} cells" for depth in range(1, search["num_depths"] + 1))
-    return rows + [Row("depth", "depth", 0, depths)] * bool(depths)
 
 
 def svg_of(figure: Figure) -> str:

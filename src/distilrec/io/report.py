@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distilrec.core.rows import Row
 from distilrec.io.page import template
 from distilrec.io.pictures import (
     architecture_curves,
     latency_distribution,
     quality_against_latency,
     quality_bars,
-    rows_of,
     throughput_by_batch,
     training_curves,
 )
@@ -34,6 +34,7 @@ def render_scene(report: SceneReport) -> str:
     """One scene's section of the page."""
     summary = report.summary
     curves = report.histories
+    rows = [Row(**{**row, "options": tuple(row["options"])}) for row in summary["search"]["rows"]]
     pictures = {
         "genotype": report.genotype_svg,
         "quality": quality_bars(summary["ndcg10"], summary["deciding"]),
@@ -41,7 +42,7 @@ def render_scene(report: SceneReport) -> str:
         "latency": latency_distribution(report.samples_ms),
         "throughput": throughput_by_batch(summary["timings"]),
         "curves": training_curves(curves, summary["deciding"]),
-        "architecture": architecture_curves(curves["search"], rows_of(summary["search"])),
+        "architecture": architecture_curves(curves["search"], rows),
     }
     embedded = {name: _data_uri(svg) for name, svg in pictures.items()}
     return template("scene.html").render(s=summary, pictures=embedded, examples=report.examples)

@@ -12,14 +12,16 @@ from distilrec.io.machine import describe_machine
 
 def place_of(config: SceneConfig, num_items: int) -> Place:
     """What a latency of this scene's student on this machine depends on."""
+    is_transformer = config.search.space == "transformer"
     return Place(
         device=str(describe_machine()["cpu"]),
         runtime=f"onnxruntime {version('onnxruntime')}",
         threads=config.benchmark.threads,
         width=config.search.width,
-        num_nodes=config.search.num_nodes,
+        num_nodes=0 if is_transformer else config.search.num_nodes,
         max_length=config.max_length,
         num_items=num_items,
+        kind=config.search.transformer.kind() if is_transformer else "cell",
     )
 
 

@@ -26,7 +26,7 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.tracked import history_in, record_of
 
-SUMMARY_SCHEMA = 3
+SUMMARY_SCHEMA = 4
 EXAMPLE_LENGTH = 3
 LATENCY_LEEWAY = 1.15
 """Measured latency over the budget, before the report warns: the table is an estimate."""
@@ -123,7 +123,7 @@ def _measured(
         "export": read_json(inputs.student / "export.json"),
         "warnings": _warnings(config, latency["latency"][config.serve.timed]["p50_ms"]),
         "search": {
-            **{key: found[key] for key in ("edges", "operations", "num_rows", "num_depths", "limits")},
+            **{key: found[key] for key in ("rows", "limits")},
             "predicted": _predicted(found["predicted_cost"], latency),
             "mean_entropy_first": float(np.mean(first)),
             "mean_entropy_last": float(np.mean(last)),
@@ -155,10 +155,12 @@ def _entropies(record: dict[str, Any]) -> list[float]:
 def _predicted(predicted: dict[str, float], latency: dict[str, Any]) -> dict[str, dict[str, float]]:
     """What the search took the student to cost, beside what it costs; edges that derivation pruned are in the first."""
     cost = latency["cost"]["student"]
+    joules = latency["footprint"]["student_onnx"]["joules_per_1000_requests"]
     measured = {
         "params": float(cost["encoder_params"]),
         "macs": float(cost["encoder_macs"]),
         "p50_ms": float(latency["latency"]["student_onnx"]["p50_ms"]),
+        "joules": float(joules or 0.0),
     }
     return {measure: {"predicted": value, "measured": measured[measure]} for measure, value in predicted.items()}
 

@@ -9,11 +9,11 @@ import torch
 from distilrec.core.config import Retrain, SceneConfig
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.fit import Fit, TrainingData
-from distilrec.core.genotype import Genotype
 from distilrec.core.lessons import Distiller, NextItem
 from distilrec.core.objective import Objective
 from distilrec.core.released import RETRAIN as RELEASED_SETTINGS
 from distilrec.core.sequence_model import SequenceModel, initialise
+from distilrec.core.spaces import genotype_of
 from distilrec.core.state_terms import StateTerms, sizes_of_states
 from distilrec.core.terms import terms_of
 from distilrec.io.export import check_export, export_onnx, quantise
@@ -52,9 +52,9 @@ def retrain(
     data = open_dataset(dataset)
     teacher_model, teacher_manifest = load_teacher(teacher)
     genotype_manifest = manifest_of(genotype, "derive")
-    architecture = Genotype.from_json(read_json(genotype / "genotype.json"))
+    architecture = genotype_of(read_json(genotype / "genotype.json"))
     generator = seeded(config, "retrain")
-    is_released = architecture.table == "as-released"
+    is_released = architecture.space == "adarec-as-released"
     knobs = config.retrain.model_copy(update=RELEASED_SETTINGS if is_released else {})
     student = build_student(data.sequences.num_items, knobs, architecture)
     if knobs.start == "inherited":

@@ -4,9 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distilrec.core.cell import OPERATION, CellSpace, Supernet
 from distilrec.core.config import SceneConfig
-from distilrec.core.cost import CellCosts
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
 from distilrec.core.errors import ConfigError
@@ -15,9 +13,11 @@ from distilrec.core.fixed import FixedSearch
 from distilrec.core.lessons import Distiller
 from distilrec.core.objective import Objective
 from distilrec.core.released import SEARCH as RELEASED_SETTINGS
-from distilrec.core.released import ReleasedDistiller, ReleasedSearch, ReleasedSupernet
+from distilrec.core.released import ReleasedDistiller, ReleasedSearch
 from distilrec.core.search import ArchitectureSearch
 from distilrec.core.sequence_model import SequenceModel, initialise
+from distilrec.core.space import Costs
+from distilrec.core.spaces import SPACES, space_of
 from distilrec.core.teaching import LiveTeacher
 from distilrec.io.jsons import write_json
 from distilrec.io.models import load_teacher, save_weights
@@ -26,7 +26,7 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset
 from distilrec.steps.latency_table import latency_table
-from distilrec.steps.spaces import costs_of, space_of
+from distilrec.steps.spaces import costs_of
 from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import about_training, seeded, train
 
@@ -35,12 +35,12 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
     """Writes the supernet's weights, the choice, the cost table and the distributions over time."""
     data = open_dataset(dataset)
     teacher_model, teacher_manifest = load_teacher(teacher)
-    space = space_of(config)
+    space = space_of(config.search, config.max_length)
     measured = latency_table(config, data.sequences.num_items)
     costs = costs_of(config, measured)
     inputs = [data.content, str(teacher_manifest["content"]), *([measured.to_json()] if measured else [])]
     content = content_of("search", config, *inputs, *adapters.processes.content)
-    training = _begin(config, space, costs, data, teacher_model, adapters)
+    training = _begin(config, costs, data, teacher_model, adapters)
     history = train(training, "search", content, config, data.deciding, adapters)
     if adapters.processes.rank:
         return {}
@@ -51,36 +51,33 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
         found = {
             "space": asdict(space),
             "choice": choice,
-            "edges": space.edges,
-            "operations": space.operations,
-            "num_rows": space.decisions()[OPERATION][0],
-            "num_depths": space.max_depth if space.is_depth_searched else 0,
+            "rows": [asdict(row) for row in space.rows()],
             "num_items": data.sequences.num_items,
             "limits": training.limits,
             "predicted_cost": costs.of(choice),
         }
         write_json(folder.path / "choice.json", found)
-        table = {"per_operation": costs.per_operation, "per_cell": costs.per_cell, "rest": costs.rest}
-        write_json(folder.path / "costs.json", {"operations": space.operations, **table})
+        write_json(folder.path / "costs.json", costs.table())
         folder.manifest.update(adapters.stamp("search", content, **about_training(history)))
     return folder.manifest
 
 
 def _begin(
     config: SceneConfig,
-    space: CellSpace,
-    costs: CellCosts,
+    costs: Costs,
     data: OpenDataset,
     teacher: SequenceModel,
     adapters: Adapters,
 ) -> ArchitectureSearch:
-    """Raises ConfigError for a budget that no student meets."""
+    """Raises ConfigError for the release in several processes."""
     knobs, generator = config.search, seeded(config, "search")
     is_released = knobs.space == "adarec-as-released"
     if is_released and adapters.processes.count > 1:
         raise ConfigError("DR-CONF-005", "search: space adarec-as-released is for one process, not for torchrun")
-    supernet = (ReleasedSupernet if is_released else Supernet)(data.sequences.num_items, Dropout(knobs.dropout), space)
-    layers = LayerDistillation(knobs.width, teacher.width, knobs.num_cells, teacher.num_layers, knobs.distillation)
+    supernet = SPACES[knobs.space].supernet(data.sequences.num_items, Dropout(knobs.dropout), costs.space)
+    layers = LayerDistillation(
+        supernet.width, teacher.width, costs.space.max_depth, teacher.num_layers, knobs.distillation
+    )
     initialise(supernet, generator)
     initialise(layers, generator)
     training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)

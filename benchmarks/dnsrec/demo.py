@@ -1,0 +1,179 @@
+"""The demo's scene: every architecture of the space, what the search chose among them, and what each part is worth."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.adarec import demo
+from benchmarks.adarec.ml1m import by_seed, kept, mean_ndcg
+from benchmarks.adarec.trained import Row, Workshop
+from benchmarks.dnsrec.trained import found_by, timed, trained
+from benchmarks.results import Results
+from distilrec import entry
+from distilrec.core.cost import MACS
+from distilrec.core.decisions import Choice, Draw
+from distilrec.core.dropout import Dropout
+from distilrec.core.evaluation import mean_ndcg10, rank_users
+from distilrec.core.metrics import bootstrap_mean
+from distilrec.core.sequence_model import ModelScorer
+from distilrec.core.space import Genotype
+from distilrec.core.spaces import space_of
+from distilrec.core.transformer import TransformerSpace, TransformerSupernet
+from distilrec.core.transformer_costs import TransformerCosts
+from distilrec.io.models import load_weights
+from distilrec.io.pictures import new_figure, svg_of
+from distilrec.io.scenes import load_scene
+
+SETTINGS = "search.space=transformer search.width=64 search.architecture_learning_rate=0.1"
+"""The release's sizes: 64, 32 or 16 wide, one to four layers."""
+BUDGETS = {"none": None, "half": 0.5, "quarter": 0.25}
+"""Of the multiply-adds of the largest."""
+SEEDS = (0, 1, 2)
+ABLATIONS = {
+    "half budget": ("", True),
+    "without gates": ("search.transformer.gates=false", True),
+    "softmax attention": ("search.transformer.attention=softmax", True),
+    "widths per layer": ("search.transformer.widths=per-layer", True),
+    "hard Gumbel": ("search.transformer.relaxation=gumbel", True),
+    "no budget": ("", False),
+    "static cost": ("search.transformer.constraint=static", False),
+}
+"""What is changed, and whether within half of the largest's multiply-adds; the first of each kind is what the others
+are compared with. The dynamic factor has no part in a budget."""
+FRONT = Path(__file__).with_name("front.svg")
+
+
+def _workshop() -> Workshop:
+    folder = demo.begun()
+    return Workshop(folder, load_scene(demo.SCENE, SETTINGS), folder / "dataset", folder / "teacher")
+
+
+def _space(shop: Workshop) -> TransformerSpace:
+    space = space_of(shop.config.search, shop.config.max_length)
+    assert isinstance(space, TransformerSpace)
+    return space
+
+
+def _found(shop: Workshop, name: str, overrides: str) -> Genotype:
+    inputs = (str(shop.folder / "dataset"), str(shop.folder / "teacher"))
+    return found_by(demo.SCENE, f"{SETTINGS} {overrides}".strip(), inputs, shop.folder / f"transformer-{name}")
+
+
+def _name(genotype: Any) -> str:
+    return f"{len(genotype.widths)} x {genotype.width}"
+
+
+def oracle(results: Results) -> None:
+    """All twelve from scratch, one recipe and seed; then where the choices rank among those within their budget."""
+    shop = _workshop()
+    space = _space(shop)
+    costs = TransformerCosts.of_space(space)
+    choices: dict[str, Choice] = {_name(space.derive(choice)): choice for choice in space.choices()}
+    rows: dict[str, Row] = {}
+    for name, choice in choices.items():
+        rows[name] = trained(shop, "transformer", space.derive(choice), 0)
+        results.keep("oracle", {one: kept([row])[0] for one, row in rows.items()})
+    quality = {name: float(row.ndcg().mean()) for name, row in rows.items()}
+    chosen = {}
+    for name, share in BUDGETS.items():
+        limit = share * costs.largest(MACS) if share else np.inf
+        budget = f"search.budget.encoder_macs={int(limit)}" if share else ""
+        chosen[name] = _name(_found(shop, name, budget))
+        within = [one for one in quality if costs.of(choices[one])[MACS] <= limit]
+        ranked = sorted(within, key=lambda one: -quality[one])
+        note = (
+            f"found {chosen[name]}, of {len(within)} within {'no' if not share else f'{limit:,.0f} multiply-adds'} "
+            f"limit; by test NDCG@10, seen items {shop.data.deciding}, one seed: "
+            + ", ".join(f"{one} {quality[one]:.4f}" for one in ranked)
+        )
+        results.put(f"oracle.rank_{name}", float(ranked.index(chosen[name]) + 1), "rank", note)
+    shared = _supernet_quality(shop, choices)
+    correlation = _rank_correlation([shared[name] for name in choices], [quality[name] for name in choices])
+    note = "Spearman's; validation NDCG@10 of the supernet of the search without a budget, test NDCG@10 retrained: "
+    note += ", ".join(f"{name} {shared[name]:.4f} {quality[name]:.4f}" for name in choices)
+    results.put("oracle.rank_correlation", correlation, "correlation", note)
+    results.keep("oracle_choices", chosen)
+    FRONT.write_text(_front(rows, quality, chosen), encoding="utf-8")
+
+
+def _supernet_quality(shop: Workshop, choices: dict[str, Choice]) -> dict[str, float]:
+    supernet = TransformerSupernet(shop.data.sequences.num_items, Dropout(0.0), _space(shop))
+    supernet.load_state_dict(load_weights(shop.folder / "transformer-none" / "search"))
+    past, targets = shop.data.sequences.without_last(2), shop.data.sequences.target(2)
+    found = {}
+    for name, choice in choices.items():
+        ranks = rank_users(ModelScorer(supernet.select(Draw(choice))), past, targets)
+        found[name] = mean_ndcg10(ranks, shop.data.deciding)
+    return found
+
+
+def _rank_correlation(one: list[float], other: list[float]) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(one, other).statistic)
+
+
+def _front(rows: dict[str, Row], quality: dict[str, float], chosen: dict[str, str]) -> str:
+    figure, (axes,) = new_figure(7, 4)
+    for name, row in rows.items():
+        axes.plot(row.encoder_macs, quality[name], "o", color="#0b6e4f" if name in chosen.values() else "#bbbbbb")
+        budgets = ", ".join(budget for budget, one in chosen.items() if one == name)
+        label = f"{name} (budget: {budgets})" if budgets else name
+        axes.annotate(label, (row.encoder_macs, quality[name]), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xlabel("encoder multiply-adds of a sequence")
+    axes.set_ylabel("test NDCG@10")
+    axes.set_title("Layers x width; green: found by the search", loc="left")
+    return svg_of(figure)
+
+
+def ablations(results: Results) -> None:
+    """Search and training of each variant, three seeds."""
+    shop = _workshop()
+    limit = int(0.5 * TransformerCosts.of_space(_space(shop)).largest(MACS))
+    rows: dict[str, list[Row]] = {}
+    for name, (change, has_budget) in ABLATIONS.items():
+        budget = f"search.budget.encoder_macs={limit}" if has_budget else ""
+        for seed in SEEDS:
+            genotype = _found(shop, f"{_slug(name)}-{seed}", f"seed={seed} {budget} {change}".strip())
+            rows.setdefault(name, []).append(trained(shop, "transformer", genotype, seed))
+            results.keep("ablations", {one: kept(each) for one, each in rows.items()})
+    for name, (change, has_budget) in ABLATIONS.items():
+        if change:
+            _put_ablation(results, name, rows["half budget" if has_budget else "no budget"], rows[name])
+
+
+def _put_ablation(results: Results, name: str, before: list[Row], after: list[Row]) -> None:
+    interval = bootstrap_mean(mean_ndcg(before) - mean_ndcg(after), seed=0)
+    macs = [[row.encoder_macs for row in rows] for rows in (before, after)]
+    note = f"by seed {by_seed(before)} against {by_seed(after)}, multiply-adds {macs[0]} against {macs[1]}"
+    limits = [interval.low, interval.high]
+    figure = f"ablation.default_minus_{_slug(name)}.ndcg10"
+    results.put(figure, interval.value, "NDCG@10", note, seeds=len(SEEDS), interval=limits)
+
+
+def _slug(name: str) -> str:
+    return name.lower().replace(" ", "_")
+
+
+def head_to_head(results: Results) -> None:
+    """The transformer found without a budget against the best cells of the same measured p50."""
+    shop = _workshop()
+    transformer, dataset = _found(shop, "none", ""), shop.folder / "dataset"
+    asked = float(np.median(timed({"one": transformer}, shop, dataset, shop.config, 1)["one"]))
+    path = shop.folder / "latency.json"
+    cells = "search.cells=per-depth search.depth=searched"
+    entry.profile(demo.SCENE, cells, str(dataset), str(path))
+    overrides = f"{cells} search.latency_table={path} search.budget.p50_ms={asked:.4f}"
+    inputs = (str(dataset), str(shop.folder / "teacher"))
+    cell = found_by(demo.SCENE, overrides, inputs, shop.folder / "cells-of-equal-p50")
+    rows = {"transformer": trained(shop, "transformer", transformer, 0), "cells": trained(shop, "cells", cell, 0)}
+    measured = timed({"transformer": transformer, "cells": cell}, shop, dataset, shop.config, 1)
+    p50 = {name: float(np.median(samples)) for name, samples in measured.items()}
+    interval = bootstrap_mean(rows["transformer"].ndcg() - rows["cells"].ndcg(), seed=0)
+    note = f"p50 ms {p50}; { ({name: kept([row])[0] for name, row in rows.items()}) }; one seed"
+    results.put(
+        "demo.transformer_minus_cells.ndcg10", interval.value, "NDCG@10", note, seeds=1,
+        interval=[interval.low, interval.high],
+    )  # fmt: skip
