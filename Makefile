@@ -25,8 +25,8 @@ demo-long: env ## Users of 35 and over, trained long enough to pass the Markov f
 	$(BIN)/distilrec fetch movielens-1m
 	$(BIN)/distilrec run scenes/ml1m-35-and-over-long.yaml
 
-test: env ## All tests.
-	$(BIN)/python -m pytest
+test: env ## All tests, two files at a time.
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-containers: env ## The pipeline in containers, on a container engine, S3, MLflow and PostgreSQL of its own (root, Debian).
 	tests/containers/install.sh

@@ -60,10 +60,9 @@ def _layers(genotype: TransformerGenotype) -> Figure:
     for x, word in ((-0.5, "items and\npositions"), (len(widths) + 0.5, "state")):
         box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#222222"}
         axes.text(x, 0, word, ha="center", va="center", bbox=box, zorder=3)
+    layers = "1 layer" if len(widths) == 1 else f"{len(widths)} layers"
     gates = "data-aware gates" if shape.has_gates else "no gates"
-    axes.set_title(
-        f"{len(widths)} layers in a stream {genotype.width} wide; {shape.attention} attention, {gates}", loc="left"
-    )
+    axes.set_title(f"{layers} in a stream {genotype.width} wide; {shape.attention} attention, {gates}", loc="left")
     return figure
 
 
