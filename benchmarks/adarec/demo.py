@@ -105,7 +105,12 @@ def searched_student(folder: Path, out: Path, overrides: str) -> None:
 def _ndcg(folder: Path, name: str, overrides: str) -> Floats:
     """Of the student, one value per test user."""
     searched_student(folder, folder / name, overrides)
-    opened = open_dataset(folder / "dataset")
-    model, _ = load_student(folder / name / "student")
+    return ndcg_of(folder / "dataset", folder / name / "student")
+
+
+def ndcg_of(dataset: Path, student: Path) -> Floats:
+    """One value per test user, in the dataset's deciding variant."""
+    opened = open_dataset(dataset)
+    model, _ = load_student(student)
     ranks = rank_users(ModelScorer(model), opened.sequences.without_last(1), opened.sequences.target(1))
     return per_user(ranks.variant(opened.deciding), "ndcg", 10)

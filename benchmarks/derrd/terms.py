@@ -5,17 +5,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.adarec.demo import ndcg_of
 from benchmarks.peers import ROOT
 from benchmarks.results import Results
 from distilrec import entry
-from distilrec.core.evaluation import mean_ndcg10, rank_users
 from distilrec.core.events import Floats
-from distilrec.core.metrics import bootstrap_mean, per_user
-from distilrec.core.sequence_model import ModelScorer
+from distilrec.core.metrics import bootstrap_mean
 from distilrec.io.jsons import read_json
-from distilrec.io.models import load_student
 from distilrec.steps.inputs import open_dataset
 
 SCENE = str(Path(os.environ.get("DISTILREC_TERMS_SCENE", ROOT / "scenes" / "ml1m-under-25.yaml")).resolve())
@@ -70,10 +66,7 @@ def _unless(folder: str, make: Any) -> None:
 
 
 def _row(dataset: Path, student: Path) -> tuple[dict[str, Any], Floats]:
-    data = open_dataset(dataset)
-    model, manifest = load_student(student)
-    past, targets = data.sequences.without_last(1), data.sequences.target(1)
-    ranks = rank_users(ModelScorer(model), past, targets)
-    valid = max(one["valid"][data.deciding] for one in read_json(student / "history.json"))
-    about = {"valid": valid, "test": mean_ndcg10(ranks, data.deciding), "seconds": float(manifest["trained_seconds"])}
-    return about, np.asarray(per_user(ranks.variant(data.deciding), "ndcg", 10))
+    deciding = open_dataset(dataset).deciding
+    valid = max(one["valid"][deciding] for one in read_json(student / "history.json"))
+    users, seconds = ndcg_of(dataset, student), float(read_json(student / "manifest.json")["trained_seconds"])
+    return {"valid": valid, "test": float(users.mean()), "seconds": seconds}, users

@@ -16,6 +16,7 @@ from distilrec.core.decisions import Choice, draw, probabilities
 from distilrec.core.dropout import Dropout
 from distilrec.core.latency import P50_MS, LatencyTable, Place, fit_table
 from distilrec.core.operations import OPERATIONS
+from distilrec.core.space import normalised
 from distilrec.io.models import TeacherShape
 from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, WIDTH, generator, nextitnet, sasrec, space, student
 
@@ -98,10 +99,13 @@ def test_normalised_cost_is_in_the_unit_interval_and_falls_when_the_dear_become_
         chosen = torch.full((NUM_EDGES,), names.index(name))
         return costs.expected({OPERATION: nn.functional.one_hot(chosen, len(names)).float()})
 
-    assert costs.normalised(certain("conv5"), (PARAMS, MACS)).item() == pytest.approx(1.0)
-    assert costs.normalised(certain("identity"), (MACS,)).item() == 0.0
+    def share(expected: dict[str, torch.Tensor], *measures: str) -> torch.Tensor:
+        return normalised(expected, costs.rest, costs.largest, measures)
+
+    assert share(certain("conv5"), PARAMS, MACS).item() == pytest.approx(1.0)
+    assert share(certain("identity"), MACS).item() == 0.0
     logits = torch.zeros(NUM_EDGES, len(names), requires_grad=True)
-    costs.normalised(costs.expected(probabilities({OPERATION: logits})), (PARAMS, MACS)).backward()
+    share(costs.expected(probabilities({OPERATION: logits})), PARAMS, MACS).backward()
     assert (logits.grad[:, names.index("conv5")] > 0).all()
     assert (logits.grad[:, names.index("zero")] < 0).all()
 

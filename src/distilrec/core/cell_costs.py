@@ -19,7 +19,7 @@ from distilrec.core.decisions import Choice, most_likely
 from distilrec.core.genotype import TABLES
 from distilrec.core.latency import LatencyTable
 from distilrec.core.operations import ZERO
-from distilrec.core.space import certain
+from distilrec.core.space import certain, dearest, normalised
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,16 @@ class CellCosts:
         expected = self.expected(certain(choice, self.space))
         return {measure: float(cost) for measure, cost in expected.items()}
 
-    def normalised(self, expected: Mapping[str, Tensor], measures: tuple[str, ...]) -> Tensor:
-        """The mean over the measures of the expected over the largest possible cost: in [0, 1]."""
-        shares = [(expected[m] - self.rest[m]) / (self.largest(m) - self.rest[m]) for m in measures]
-        return torch.stack(shares).mean()
-
     def largest(self, measure: str) -> float:
         edges = len(self.space.edges) * max(self.per_operation[measure])
         return self.rest[measure] + self.space.max_depth * (self.per_cell[measure] + edges)
 
     def penalty(self, probabilities: Mapping[str, Tensor], measures: tuple[str, ...]) -> Tensor:
-        return self.normalised(self.expected(probabilities), measures)
+        return normalised(self.expected(probabilities), self.rest, self.largest, measures)
 
     def dearness(self, measures: Iterable[str]) -> dict[str, Tensor]:
         """Of the operations; a deeper student is not dear of itself."""
-        shares = [torch.tensor(self.per_operation[measure]) / max(self.per_operation[measure]) for measure in measures]
-        return {OPERATION: torch.stack(shares).amax(dim=0)}
+        return {OPERATION: dearest(self.per_operation, measures)}
 
     def best_between(
         self, logits: Mapping[str, Tensor], limits: Mapping[str, float], floors: Mapping[str, float]

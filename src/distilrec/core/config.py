@@ -384,7 +384,7 @@ class Search(Closed):
         return self
 
     @model_validator(mode="after")
-    def _released_has_no_more(self) -> "Search":
+    def _others_have_no_more(self) -> "Search":
         asked = {
             "cells": self.cells != "shared",
             "depth": self.depth != "fixed",

@@ -12,6 +12,7 @@ from distilrec.core.fit import BatchRecord
 from distilrec.core.lessons import Losses
 from distilrec.core.operations import ZERO
 from distilrec.core.search import ArchitectureSearch, SearchRecord
+from distilrec.core.space import certain
 
 CERTAIN = 100.0
 """A logit beside zeros: all of the probability, to float's precision."""
@@ -30,9 +31,9 @@ class FixedSearch(ArchitectureSearch):
     def records(self) -> Iterator[BatchRecord | SearchRecord]:
         if self.epoch:
             return
-        for name, rows in self.choice().items():
-            with torch.no_grad():
-                self.logits[name].copy_(CERTAIN * torch.nn.functional.one_hot(torch.tensor(rows), self._options(name)))
+        with torch.no_grad():
+            for name, shares in certain(self.choice(), self.supernet.space).items():
+                self.logits[name].copy_(CERTAIN * shares)
         self.epoch = 1
         record = self._record(self.config.temperature_end, [Losses(0.0, 0.0)], [], 0.0)
         yield replace(record, num_epochs=1)
@@ -40,6 +41,3 @@ class FixedSearch(ArchitectureSearch):
     def choice(self) -> Choice:
         assert isinstance(self.supernet.space, CellSpace), "a row of SPACES"
         return chain(self.supernet.space, self.config.operation)
-
-    def _options(self, decision: str) -> int:
-        return self.logits[decision].shape[1]

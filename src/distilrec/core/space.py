@@ -5,7 +5,7 @@ Shapes: R rows of logits, O options.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -131,6 +131,21 @@ def certain(choice: Choice, space: SearchSpace) -> dict[str, Tensor]:
     """The distributions that leave nothing else."""
     sizes = {name: options for name, (_, options) in space.decisions().items()}
     return {name: nn.functional.one_hot(torch.tensor(rows), sizes[name]).double() for name, rows in choice.items()}
+
+
+def normalised(
+    expected: Mapping[str, Tensor],
+    rest: Mapping[str, float],
+    largest: Callable[[str], float],
+    measures: Iterable[str],
+) -> Tensor:
+    """The mean over the measures of the expected over the largest possible cost, without what all pay: in [0, 1]."""
+    return torch.stack([(expected[m] - rest[m]) / (largest(m) - rest[m]) for m in measures]).mean()
+
+
+def dearest(per_option: Mapping[str, tuple[float, ...]], measures: Iterable[str]) -> Tensor:
+    """Of each option the largest share of the dearest one's cost, over the measures; shape (O,)."""
+    return torch.stack([torch.tensor(per_option[m]) / max(per_option[m]) for m in measures]).amax(dim=0)
 
 
 def inherited(student: SequenceModel, supernet_weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ as wide as the widest layer, and leaves the other channels as they are.
 Shapes: B sequences, L positions, D width, K widths, S layers, H heads, d features of a head.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -286,9 +287,9 @@ class TransformerModel(SequenceModel):
         dropped_BLD: Tensor = self.dropout(_normed(self.embedding_norm, added_BLD, width))
         return dropped_BLD
 
+    @abstractmethod
     def whole(self, ids_BL: Tensor) -> Layers:
         """One forward of the layers over all positions."""
-        raise NotImplementedError
 
     def forward(self, ids_BL: Tensor) -> Layers:
         if self.shape.attention != ONE_BY_ONE:

@@ -18,7 +18,7 @@ from distilrec.core.cost import MACS, PARAMS, count_params
 from distilrec.core.decisions import Choice, most_likely
 from distilrec.core.dropout import Dropout
 from distilrec.core.latency import LatencyTable
-from distilrec.core.space import certain
+from distilrec.core.space import certain, dearest, normalised
 from distilrec.core.transformer import DEPTH, WIDTH, Block, TransformerSpace
 
 
@@ -79,16 +79,13 @@ class TransformerCosts:
     def penalty(self, probabilities: Mapping[str, Tensor], measures: tuple[str, ...]) -> Tensor:
         """The mean share of the largest cost, times the share of the most likely depth, a factor without a gradient
         that lets off what has become shallow (DNS-Rec's release; there the shares are of the largest difference)."""
-        expected, rest = self.expected(probabilities), self.rest
-        shares = [(expected[m] - rest[m]) / (self.largest(m) - rest[m]) for m in measures]
         likely = int(probabilities[DEPTH][0].argmax()) + 1
         factor = likely / self.space.max_depth if self.space.is_dynamic else 1.0
-        return factor * torch.stack(shares).mean()
+        return factor * normalised(self.expected(probabilities), self.rest, self.largest, measures)
 
     def dearness(self, measures: Iterable[str]) -> dict[str, Tensor]:
-        shares = [torch.tensor(self.per_layer[m]) / max(self.per_layer[m]) for m in measures]
         depths_S = torch.arange(1, self.space.max_depth + 1) / self.space.max_depth
-        return {WIDTH: torch.stack(shares).amax(dim=0), DEPTH: depths_S}
+        return {WIDTH: dearest(self.per_layer, measures), DEPTH: depths_S}
 
     def best_between(
         self, logits: Mapping[str, Tensor], limits: Mapping[str, float], floors: Mapping[str, float]
