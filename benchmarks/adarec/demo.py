@@ -23,7 +23,7 @@ from distilrec.steps.spaces import costs_of
 
 SCENE = str(ROOT / "scenes" / "ml1m-under-25.yaml")
 SEEDS = (0, 1, 2)
-RELEASED_EPOCHS = int(os.environ.get("DISTILREC_RELEASED_EPOCHS", "30"))
+RELEASED_EPOCHS = 30
 """Of its search, 200 in the release: six hours on one core of a small server."""
 RELEASED = (
     f"search.space=adarec-as-released search.epochs={RELEASED_EPOCHS} retrain.max_epochs=100 retrain.patience=100"
