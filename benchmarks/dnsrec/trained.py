@@ -46,7 +46,7 @@ def timed(
             export_onnx(built(genotype)(shop.data.sequences.num_items, Dropout(0.0)), path)
             complete_ranker(path, dataset / "items.parquet", config.scene, shop.data.deciding == "removed")
             rankers[name] = open_ranker(path, config.benchmark.threads)
-        asked = requests(next(iter(rankers.values())).ids, config.max_length, size, config.seed)
+        asked = requests(next(iter(rankers.values())), config.max_length, size, config.seed)
         pace = Pace(config.benchmark.warmup if size == 1 else 3, config.benchmark.repeats, 60.0)
         samples = interleaved(rankers, asked, pace)
     return {name: np.asarray(parts["whole"]) for name, parts in samples.items()}

@@ -10,9 +10,10 @@ from distilrec.core.cost import count_params
 from distilrec.core.dots import dots
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Sequences
-from distilrec.core.factors import BPR, USER_MODELS, NeuMF, UserScorer
+from distilrec.core.factors import BPR, USER_MODELS, NeuMF
 from distilrec.core.metrics import per_user
 from distilrec.core.ranked import NONE, TeacherRanking
+from distilrec.core.recommender import ModelScorer
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.terms import TERMS, Pair, Sizes
 from distilrec.core.user_fit import Pairs, UserFit, UserTeaching, ranking_by
@@ -47,7 +48,7 @@ def _groups(is_planted: bool = True) -> tuple[Sequences, np.ndarray]:
 
 
 def _hit5(model, train: Sequences, targets: np.ndarray) -> float:
-    return float(per_user(rank_users(UserScorer(model), train, targets).removed, "hr", 5).mean())
+    return float(per_user(rank_users(ModelScorer(model), train, targets).removed, "hr", 5).mean())
 
 
 def _trained(model, train: Sequences, epochs: int, teaching: UserTeaching | None = None, seed: int = 1) -> UserFit:

@@ -13,6 +13,7 @@ from distilrec.core.genotype import TABLES, Cell, live_nodes
 from distilrec.core.genotype import Genotype as CellGenotype
 from distilrec.core.space import Genotype
 from distilrec.core.transformer import TransformerGenotype
+from distilrec.core.user_students import UserGenotype
 from distilrec.io.pictures import STYLE, new_figure, operation_colours, svg_of
 
 
@@ -66,10 +67,28 @@ def _layers(genotype: TransformerGenotype) -> Figure:
     return figure
 
 
+def _tables(genotype: UserGenotype) -> Figure:
+    """What is looked up on the left, what is made of it on the right."""
+    figure, (axes,) = new_figure(8.5, 2.2)
+    axes.set_axis_off()
+    axes.set_xlim(-0.6, 3.2)
+    axes.set_ylim(-1.0, 1.0)
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "#d8ebe4", "edgecolor": "#0b6e4f"}
+    for height, name in ((0.5, "user"), (-0.5, "item")):
+        axes.text(0, height, f"{name}'s vector, {genotype.width} wide", ha="center", va="center", fontsize=8, bbox=box)
+        axes.add_patch(FancyArrowPatch((0.62, height), (1.5, 0.3 * height), arrowstyle="-|>", mutation_scale=12))
+    axes.text(2.1, 0, SCORES[genotype.space], ha="center", va="center", fontsize=8, bbox={**box, "facecolor": "white"})
+    axes.set_title(f"{genotype.num_users:,} users and every item, {genotype.width} wide; not searched", loc="left")
+    return figure
+
+
+SCORES = {"bpr": "inner product", "neumf": "product of one pair of vectors,\nhidden layer on another pair"}
 DRAWINGS: dict[str, Callable[[Any], Figure]] = {
     "cell": _cells,
     "adarec-as-released": _cells,
     "transformer": _layers,
+    "bpr": _tables,
+    "neumf": _tables,
 }
 """By the space of a genotype."""
 

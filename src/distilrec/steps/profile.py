@@ -46,7 +46,7 @@ def profile(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -
             complete_ranker(ranker, dataset / "items.parquet", config.scene, data.deciding == "removed")
             candidates[str(index)] = open_ranker(ranker, knobs.threads)
             adapters.progress.tick("exporting", batch=index + 1, num_batches=len(genotypes))
-        asked = requests(candidates["0"].ids, config.max_length, 1, config.seed)
+        asked = requests(candidates["0"], config.max_length, 1, config.seed)
         samples_ms = interleaved(candidates, asked, Pace(knobs.warmup, knobs.repeats))
         joules = _joules(candidates, asked[0])
     p50_ms = np.array([np.median(samples_ms[name]["whole"]) for name in candidates])
@@ -60,7 +60,7 @@ def _joules(candidates: dict[str, Ranker], request: Request) -> Floats | None:
     """Of a thousand requests to each; None where the machine does not count."""
     found = []
     for ranker in candidates.values():
-        joules, _ = joules_per_1000(lambda ranker=ranker: ranker.recommend(request))  # type: ignore[misc]
+        joules, _ = joules_per_1000(lambda ranker=ranker: ranker.recommend(request[0]))  # type: ignore[misc]
         if not joules:
             return None
         found.append(joules)
