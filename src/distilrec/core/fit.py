@@ -110,8 +110,7 @@ class UntilNoBetter(ABC):
 
     model: Recommender
     data: Validation
-    max_epochs: int
-    patience: int
+    config: Training
     processes: Processes
 
     def __init__(self) -> None:
@@ -134,7 +133,7 @@ class UntilNoBetter(ABC):
 
     def records(self) -> Iterator[BatchRecord | EpochRecord]:
         """Raises DivergedError for a loss that is not finite."""
-        while self.epoch < self.max_epochs and self.epoch - self.best_epoch < self.patience:
+        while self.epoch < self.config.max_epochs and self.epoch - self.best_epoch < self.config.patience:
             losses, padding = yield from self.one_epoch()
             self.epoch += 1
             valid = self.data.validate(self.scorer(), self.epoch, self.processes)
@@ -142,13 +141,14 @@ class UntilNoBetter(ABC):
             if is_best:
                 self.best, self.best_epoch = valid[self.data.deciding], self.epoch
                 self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-            yield EpochRecord(self.epoch, self.max_epochs, self.learning_rate(), losses, valid, padding, is_best)
+            rate = self.learning_rate()
+            yield EpochRecord(self.epoch, self.config.max_epochs, rate, losses, valid, padding, is_best)
 
     def batch_record(self, batch: int, num_batches: int, loss: float) -> BatchRecord:
         """Of a batch of the epoch under way. Raises DivergedError."""
         if not np.isfinite(loss):
             raise DivergedError(self.epoch + 1, batch)
-        return BatchRecord(self.epoch + 1, self.max_epochs, batch, num_batches, loss)
+        return BatchRecord(self.epoch + 1, self.config.max_epochs, batch, num_batches, loss)
 
     @abstractmethod
     def snapshot(self) -> Snapshot:
@@ -183,7 +183,7 @@ class Fit(UntilNoBetter):
         super().__init__()
         self.model: SequenceModel = model
         self.data: TrainingData = data
-        self.config, self.max_epochs, self.patience = config, config.max_epochs, config.patience
+        self.config = config
         self.generator, self.objective = generator, objective
         self.lesson, self.processes = lesson or NextItem(), processes
         self.trained = nn.ModuleList([model, *self.lesson.modules])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distilrec.core.config import UserTraining
+from distilrec.core.config import Training, UserTraining
 from distilrec.core.evaluation import Scorer
 from distilrec.core.events import Sequences
 from distilrec.core.factors import UserModel
@@ -176,14 +176,13 @@ class UserFit:
 
 
 class UserRun(UntilNoBetter):
-    """Of a user model."""
+    """Of a user model. Of the settings only `max_epochs` and `patience` are read: the fit has its own."""
 
     processes = ALONE
 
-    def __init__(self, fit: UserFit, data: Validation, max_epochs: int, patience: int) -> None:
+    def __init__(self, fit: UserFit, data: Validation, config: Training) -> None:
         super().__init__()
-        self.fit, self.model, self.data = fit, fit.model, data
-        self.max_epochs, self.patience = max_epochs, patience
+        self.fit, self.model, self.data, self.config = fit, fit.model, data, config
 
     def one_epoch(self) -> Generator[BatchRecord, None, tuple[Losses, float]]:
         num_batches = -(-len(self.fit.pairs.users_P) // self.fit.config.batch_size)

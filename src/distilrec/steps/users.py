@@ -28,7 +28,7 @@ def begin_teaching(
     _require_alone(adapters)
     knobs = config.teach
     fit = _fit(model, _pairs(data), knobs.factors, generator)
-    return UserRun(fit, _validation(data), knobs.max_epochs, knobs.patience), []
+    return UserRun(fit, _validation(data), knobs), []
 
 
 def begin_search(
@@ -59,7 +59,7 @@ def begin_retraining(
     knobs, pairs = config.retrain, _pairs(data)
     teaching = _teaching(knobs, student, teacher, pairs, generator) if knobs.terms.weights() else None
     fit = _fit(student, pairs, knobs.factors, generator, teaching)
-    return UserRun(fit, _validation(data), knobs.max_epochs, knobs.patience)
+    return UserRun(fit, _validation(data), knobs)
 
 
 def _teaching(
