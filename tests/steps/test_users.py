@@ -1,5 +1,6 @@
 """BPR and NeuMF through the eight steps, on a scene without order, and what answers in the end."""
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from distilrec.core.cost import count_params
-from distilrec.core.errors import ConfigError
+from distilrec.core.errors import ArtifactError, ConfigError
 from distilrec.core.evaluation import rank_users
 from distilrec.core.parallel import Processes
 from distilrec.core.recommender import ModelScorer
@@ -26,7 +27,7 @@ from distilrec.io.registry import Registry
 from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore
 from distilrec.io.tracking import Origin, Tracking
-from distilrec.serving.distilrec_ranker import RankerError
+from distilrec.serving.distilrec_ranker import RankerError, write_settings
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.benchmark import benchmark
 from distilrec.steps.content import content_of
@@ -35,6 +36,7 @@ from distilrec.steps.evaluate import MISS, evaluate, rank_on_own_catalogue
 from distilrec.steps.inputs import open_dataset
 from distilrec.steps.plan import plan
 from distilrec.steps.prepare import prepare
+from distilrec.steps.profile import profile
 from distilrec.steps.promote import Inputs, promote
 from distilrec.steps.recommend import recommend
 from distilrec.steps.retrain import retrain, write_rankers
@@ -103,7 +105,7 @@ def test_the_report_says_what_it_is_and_the_teacher_has_learnt(shop):
     assert summary["models"]["teacher"]["kept"]["ndcg@10"] > summary["models"]["popularity"]["kept"]["ndcg@10"]
     assert read_json(shop.inputs.student / "history.json")[0]["losses"]["terms"] > 0
     section = (shop.folder / "outcome" / "section.html").read_text()
-    assert "not searched" in section and "How the search decided" not in section
+    assert "and not searched" in section and "How the search decided" not in section
 
 
 def test_what_only_training_needs_is_in_no_saved_student(shop):
@@ -161,6 +163,16 @@ def test_a_ranker_of_histories_knows_no_users(tmp_path):
     write_student_rankers(tmp_path)
     with pytest.raises(RankerError, match="knows no users"):
         open_ranker(tmp_path / "student_onnx").recommend([[3]], users=["ann"])
+
+
+def test_a_ranker_without_its_users_is_refused(shop, tmp_path):
+    folder = shutil.copytree(shop.inputs.student / "rankers" / "student_onnx", tmp_path / "ranker")
+    (folder / "users.arrow").unlink()
+    with pytest.raises(ArtifactError, match=r"users\.arrow is missing"):
+        open_ranker(folder)
+    write_settings(folder, {"scene": "shop", "exclude_seen": True})
+    with pytest.raises(ArtifactError, match=r"does not list users\.arrow"):
+        open_ranker(folder)
 
 
 def test_the_registered_model_and_the_terminal_answer_by_user(shop):
@@ -297,6 +309,11 @@ def test_settings_that_contradict_each_other_are_refused(overrides, words):
     with pytest.raises(ConfigError, match=words) as caught:
         load_scene(SCENE, overrides)
     assert caught.value.code == "DR-CONF-005"
+
+
+def test_there_is_nothing_to_profile(shop, tmp_path):
+    with pytest.raises(ConfigError, match="has one student, and no part to profile"):
+        profile(shop.config, shop.inputs.dataset, tmp_path / "table.json", shop.adapters)
 
 
 def test_several_processes_are_refused(shop, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from distilrec.core.config import SceneConfig
-from distilrec.core.errors import RunError
+from distilrec.core.errors import ConfigError, RunError
 from distilrec.core.events import Floats
 from distilrec.core.latency import LatencyTable, fit_table
 from distilrec.core.sequence_model import initialise
@@ -32,6 +32,8 @@ def profile(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -
     writes JSON."""
     if not out.resolve().parent.is_dir():
         raise RunError("DR-RUN-004", f"{out} cannot be written: there is no folder {out.resolve().parent}")
+    if config.teach.knows_users:
+        raise ConfigError("DR-CONF-005", f"teach: model {config.teach.model} has one student, and no part to profile")
     data = open_dataset(dataset)
     num_items = data.sequences.num_items
     space, knobs = space_of(config.search, config.max_length), config.benchmark

@@ -15,6 +15,7 @@ from distilrec.core.lessons import Distiller, NextItem
 from distilrec.core.objective import Objective
 from distilrec.core.recommender import Recommender
 from distilrec.core.released import RETRAIN as RELEASED_SETTINGS
+from distilrec.core.released import ReleasedStudent
 from distilrec.core.sequence_model import SequenceModel, initialise
 from distilrec.core.spaces import genotype_of
 from distilrec.core.state_terms import StateTerms, sizes_of_states
@@ -31,8 +32,6 @@ from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset
 from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import about_training, seeded, train
-
-RELEASED = "adarec-as-released"
 
 
 def write_rankers(folder: Path, name: str, model: Recommender, dataset: Path, scene: str, exclude_seen: bool) -> None:
@@ -62,7 +61,7 @@ def retrain(
     genotype_manifest = manifest_of(genotype, "derive")
     architecture = genotype_of(read_json(genotype / "genotype.json"))
     generator = seeded(config, "retrain")
-    knobs = config.retrain.model_copy(update=RELEASED_SETTINGS if architecture.space == RELEASED else {})
+    knobs = config.retrain.model_copy(update=RELEASED_SETTINGS if architecture.space == "adarec-as-released" else {})
     student = build_student(data.sequences.num_items, knobs, architecture)
     if knobs.start == "inherited":
         student.load_state_dict(load_weights(genotype))
@@ -111,7 +110,7 @@ def _begin(
     source = teacher_source(teacher, knobs.distillation, training_data, adapters)
     terms = _terms(student, teacher, knobs, training_data, generator) if knobs.terms.weights() else None
     taught = Distiller(source, layers, knobs.distillation, adapters.processes, terms)
-    is_released = config.students == RELEASED
+    is_released = isinstance(student, ReleasedStudent)
     lesson = NextItem() if is_released else taught
     training = Fit(
         student,
