@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from distilrec.core import config
 from distilrec.core.config import (
     Collaborative,
     DistillationExperts,
@@ -80,6 +81,10 @@ def test_they_learn_what_is_there_and_nothing_where_nothing_is(name):
         model = _made(name)
         _trained(model, train, 10)
         assert low <= _hit5(model, train, targets) <= high
+
+
+def test_the_settings_name_them_all():
+    assert set(config.USER_MODELS) == set(USER_MODELS) < set(Teach.model_fields["model"].annotation.__args__)
 
 
 def test_parameters_are_those_of_the_published_table():

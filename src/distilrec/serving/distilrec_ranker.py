@@ -33,8 +33,8 @@ DEFAULT_K = 10
 ONE_BY_ONE = "one-by-one"
 """Metadata of graphs that take one user at a time: quantised activations of a batch share a range, so that answers
 would depend on who else is in it; and a hidden layer over the catalogue is as large for one user as scores for many."""
-HISTORIES, USERS = "ids", "users"
-"""First input of the encoder: what the model is asked with."""
+USERS = "users"
+"""First input of an encoder that is asked with users; of others it is called `ids`."""
 
 Id = str | int
 States = NDArray[np.float32]
