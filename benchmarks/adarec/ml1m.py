@@ -28,6 +28,8 @@ RUNS = Path(os.environ.get("DISTILREC_BENCH_RUNS", ROOT / "runs" / "benchmarks")
 SCENE = str(ROOT / "scenes" / "ml1m.yaml")
 SEEDS = (0, 1, 2)
 MORE_SEEDS = (3, 4)
+THROUGHPUT = ROOT / "benchmarks" / "throughput" / "measurements.json"
+"""Among it the teacher's history."""
 GENOTYPE = Path(__file__).with_name("genotype.json")
 """Of the first seed: the student whose latency benchmarks/latency measures."""
 NUM_RANDOM = 5
@@ -55,11 +57,17 @@ PLAIN: dict[str, dict[str, Callable[[int, int, Dropout], SequenceModel]]] = {
 
 def workshop(overrides: str = "") -> Workshop:
     """With the teacher of the throughput benchmark, trained if it is not there."""
+    shop = _prepared(overrides)
+    entry.teach(SCENE, "", str(RUNS / "dataset"), str(RUNS / "teacher"))
+    return shop
+
+
+def _prepared(overrides: str = "") -> Workshop:
+    """Its teacher need not be there."""
     os.environ["DISTILREC_STORE"] = str(RUNS / "store")
     os.environ["DISTILREC_RUN_DIR"] = str(RUNS)
     RUNS.mkdir(parents=True, exist_ok=True)
     entry.prepare(SCENE, "", "", str(RUNS / "dataset"))
-    entry.teach(SCENE, "", str(RUNS / "dataset"), str(RUNS / "teacher"))
     return Workshop(RUNS, load_scene(SCENE, overrides), RUNS / "dataset", RUNS / "teacher")
 
 
@@ -151,20 +159,24 @@ def random_architectures(results: Results) -> None:
 
 def plain(results: Results) -> None:
     """The smallest SASRec and NextItNet that have, untaught, 0.97 of the teacher's NDCG@10 on validation. From the
-    dearest down, as long as it is reached."""
-    shop = workshop()
-    goal = GOAL * max(record["valid"][shop.data.deciding] for record in read_json(RUNS / "teacher" / "history.json"))
-    dearest = max(row.encoder_macs for row in _searched_rows(shop))
-    smallest: dict[str, Row] = {}
-    raw: dict[str, dict[str, Any]] = {}
+    dearest down, as long as it is reached. The teacher's figure and the student's architecture are those that are
+    committed, and a rung that is in the measurements is not trained again."""
+    shop = _prepared()
+    taught = read_json(THROUGHPUT)["ml1m"]["history"]
+    goal = GOAL * max(record["valid"][shop.data.deciding] for record in taught)
+    student = _student(Genotype.from_json(read_json(GENOTYPE)))(shop.data.sequences.num_items, Dropout(0.0))
+    dearest = model_cost(student).encoder_macs
+    smallest: dict[str, dict[str, Any]] = {}
+    raw: dict[str, dict[str, Any]] = results.raw.get("plain", {})
     for family, rungs in PLAIN.items():
         for name, build in reversed(rungs.items()):
-            row = shop.trained(f"plain-{family}-{name}", partial(build, shop.config.max_length), 0, is_distilled=False)
-            raw.setdefault(family, {})[name] = kept([row])[0]
-            results.keep("plain", raw)
-            if row.valid < goal:
+            if name not in raw.setdefault(family, {}):
+                key, made = f"plain-{family}-{name}", partial(build, shop.config.max_length)
+                raw[family][name] = kept([shop.trained(key, made, 0, is_distilled=False)])[0]
+                results.keep("plain", raw)
+            if raw[family][name]["valid"] < goal:
                 break
-            smallest[family] = row
+            smallest[family] = raw[family][name]
     tried = "; ".join(
         f"{family} {name} {one['valid']:.4f} ({one['encoder_macs']:,})"
         for family, each in raw.items()
@@ -175,7 +187,7 @@ def plain(results: Results) -> None:
         results.keep("plain", raw | {"note": f"none reaches it: {note}"})
         print(f"no plain model reaches the goal: {note}")
         return
-    cheapest = min(row.encoder_macs for row in smallest.values())
+    cheapest = min(row["encoder_macs"] for row in smallest.values())
     results.put("ml1m.smallest_plain.encoder_macs_over_student", cheapest / dearest, "ratio", note, seeds=1)
 
 

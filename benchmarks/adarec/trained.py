@@ -61,10 +61,9 @@ class Workshop:
     """A dataset and its teacher, and every student trained on them."""
 
     def __init__(self, folder: Path, config: SceneConfig, dataset: Path, teacher: Path) -> None:
-        self.folder, self.config = folder, config
+        """The teacher is opened when it is asked for."""
+        self.folder, self.config, self._teacher = folder, config, teacher
         self.data = open_dataset(dataset)
-        self.teacher, manifest = load_teacher(teacher)
-        self.content = [self.data.content, str(manifest["content"])]
         self.training = TrainingData.leave_one_out(self.data.sequences, config.max_length, self.data.deciding)
 
     @cached_property
@@ -72,6 +71,16 @@ class Workshop:
         """These trainings are not shown in MLflow."""
         progress, untracked = Progress(self.folder, "retrain"), SimpleNamespace(origin=Origin(""))
         return Adapters(LocalStore(self.folder / "store"), progress, SimpleNamespace(), untracked, 0.0)
+
+    @cached_property
+    def taught_by(self) -> tuple[SequenceModel, str]:
+        """The teacher, and its content."""
+        model, manifest = load_teacher(self._teacher)
+        return model, str(manifest["content"])
+
+    @property
+    def teacher(self) -> SequenceModel:
+        return self.taught_by[0]
 
     @cached_property
     def source(self) -> Any:
@@ -92,7 +101,8 @@ class Workshop:
         num_items = self.data.sequences.num_items
         model = build(num_items, Dropout(config.retrain.dropout))
         cost = model_cost(model)
-        content = content_of("retrain", config, name, described, asdict(cost), is_distilled, *self.content)
+        inputs = [self.data.content, *([self.taught_by[1]] if is_distilled else [])]
+        content = content_of("retrain", config, name, described, asdict(cost), is_distilled, *inputs)
         path = self.folder / "rows" / f"{name}-{seed}-{content}.json"
         if path.is_file():
             return Row(**read_json(path))

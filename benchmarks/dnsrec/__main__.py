@@ -1,4 +1,4 @@
-"""The transformer space (DNS-Rec): its attention, its oracle, its ablations, and MovieLens-1M.
+"""The transformer space (DNS-Rec): its attention, its oracle, its ablations, MovieLens-1M and Beauty.
 
 python -m benchmarks.dnsrec            everything that is not in measurements.json yet (hours: some forty trainings)
 python -m benchmarks.dnsrec oracle     some parts, measured again

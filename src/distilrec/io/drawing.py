@@ -50,14 +50,10 @@ def _layers(genotype: TransformerGenotype) -> Figure:
         height = width / genotype.width
         place = (index + 0.08, -height / 2)
         axes.add_patch(Rectangle(place, 0.84, height, facecolor="#d8ebe4", edgecolor="#0b6e4f", zorder=2))
-        words = [
-            f"layer {index + 1}",
-            f"{width} wide",
-            f"{width // shape.head_width} heads",
-            f"inner {shape.inner * width}",
-        ]
-        axes.text(index + 0.5, 0, "\n".join(words), ha="center", va="center", fontsize=7.5, zorder=3)
-    axes.axhline(0, xmin=0.06, xmax=0.94, color="#222222", linewidth=1.0, zorder=1)
+        heads = width // shape.head_width
+        words = f"layer {index + 1}: {width} wide\n{heads} head{'s' * (heads > 1)}, inner {shape.inner * width}"
+        axes.text(index + 0.5, 0, words, ha="center", va="center", fontsize=7.5, zorder=3)
+    axes.plot((-0.5, len(widths) + 0.5), (0, 0), color="#222222", linewidth=1.0, zorder=1)
     for x, word in ((-0.5, "items and\npositions"), (len(widths) + 0.5, "state")):
         box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#222222"}
         axes.text(x, 0, word, ha="center", va="center", bbox=box, zorder=3)

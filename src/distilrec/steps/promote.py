@@ -157,15 +157,15 @@ def _entropies(record: dict[str, Any]) -> list[float]:
     return [float(value) for values in record["entropy"].values() for value in values]
 
 
-def _predicted(predicted: dict[str, float], latency: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """What the search took the student to cost, beside what it costs; edges that derivation pruned are in the first."""
+def _predicted(predicted: dict[str, float], latency: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """What the search took the student to cost, beside what it costs, None for joules where the machine does not count
+    them; edges that derivation pruned are in the first."""
     cost = latency["cost"]["student"]
-    joules = latency["footprint"]["student_onnx"]["joules_per_1000_requests"]
     measured = {
         "params": float(cost["encoder_params"]),
         "macs": float(cost["encoder_macs"]),
         "p50_ms": float(latency["latency"]["student_onnx"]["p50_ms"]),
-        "joules": float(joules or 0.0),
+        "joules": latency["footprint"]["student_onnx"]["joules_per_1000_requests"],
     }
     return {measure: {"predicted": value, "measured": measured[measure]} for measure, value in predicted.items()}
 
