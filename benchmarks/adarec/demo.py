@@ -14,7 +14,7 @@ from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Floats
 from distilrec.core.latency import P50_MS, LatencyTable
 from distilrec.core.metrics import bootstrap_mean, per_user
-from distilrec.core.sequence_model import ModelScorer
+from distilrec.core.recommender import ModelScorer
 from distilrec.io.jsons import read_json
 from distilrec.io.models import load_student
 from distilrec.io.scenes import load_scene

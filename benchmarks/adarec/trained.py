@@ -19,7 +19,8 @@ from distilrec.core.fit import Fit, TrainingData
 from distilrec.core.lessons import Distiller, Lesson, NextItem
 from distilrec.core.metrics import per_user
 from distilrec.core.objective import Objective
-from distilrec.core.sequence_model import ModelScorer, SequenceModel, initialise
+from distilrec.core.recommender import ModelScorer
+from distilrec.core.sequence_model import SequenceModel, initialise
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.models import load_teacher
 from distilrec.io.progress import Progress

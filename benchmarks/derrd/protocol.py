@@ -12,8 +12,9 @@ from torch import Tensor
 from benchmarks.derrd.split import Split
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Ints
-from distilrec.core.factors import UserModel, UserScorer
+from distilrec.core.factors import UserModel
 from distilrec.core.metrics import per_user
+from distilrec.core.recommender import ModelScorer
 
 CUTOFFS = (5, 10, 20)
 PATIENCE = 20
@@ -38,7 +39,7 @@ def sampled_ranks(model: UserModel, targets_U: Ints, negatives_UK: Tensor) -> In
 
 def whole_ranks(model: UserModel, split: Split) -> Ints:
     """Of every user's test item among all items, those of training and validation removed."""
-    return rank_users(UserScorer(model), split.past, split.test_U).removed
+    return rank_users(ModelScorer(model), split.past, split.test_U).removed
 
 
 @dataclass

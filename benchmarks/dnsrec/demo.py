@@ -17,7 +17,7 @@ from distilrec.core.dropout import Dropout
 from distilrec.core.evaluation import mean_ndcg10, rank_users
 from distilrec.core.latency import P50_MS
 from distilrec.core.metrics import bootstrap_mean
-from distilrec.core.sequence_model import ModelScorer
+from distilrec.core.recommender import ModelScorer
 from distilrec.core.space import Genotype
 from distilrec.core.spaces import space_of
 from distilrec.core.transformer import TransformerSpace, TransformerSupernet

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def _exported(genotypes: Mapping[str, Genotype], shop: Workshop) -> Iterator[dic
 
 
 def _asked(rankers: Mapping[str, Ranker], shop: Workshop, size: int) -> list[Request]:
-    return requests(next(iter(rankers.values())).ids, shop.config.max_length, size, shop.config.seed)
+    return requests(next(iter(rankers.values())), shop.config.max_length, size, shop.config.seed)
 
 
 def timed(genotypes: Mapping[str, Genotype], shop: Workshop, size: int) -> dict[str, Floats]:
@@ -68,9 +69,9 @@ def energies(genotypes: Mapping[str, Genotype], shop: Workshop) -> dict[str, flo
     """Joules of 1,000 requests of one user by name, or why there are none."""
     found = {}
     with _exported(genotypes, shop) as rankers:
-        asked = _asked(rankers, shop, 1)[0]
+        histories, _ = _asked(rankers, shop, 1)[0]
         for name, ranker in rankers.items():
-            joules, how = joules_per_1000(lambda ranker=ranker: ranker.recommend(asked))  # type: ignore[misc]
+            joules, how = joules_per_1000(partial(ranker.recommend, histories))
             if joules is None:
                 return how
             found[name] = round(joules, 3)

@@ -85,7 +85,7 @@ def _measured(shop: Workshop, size: int) -> dict[str, Any]:
         rows, lengths = histories(past, np.arange(NUM_USERS), shop.config.max_length)
         asked = [[[ids[item] for item in row[:length]]] for row, length in zip(rows.tolist(), lengths, strict=True)]
         answers = {name: [ranker.recommend(one)[0].items for one in asked] for name, ranker in rankers.items()}
-        samples = interleaved(rankers, asked, PACE)
+        samples = interleaved(rankers, [(one, None) for one in asked], PACE)
         rest = {name: parts["scoring"] + parts["top_k"] for name, parts in samples.items()}
         found["exact_ms"] = float(np.median(rest["exact"]))
         for effort in map(str, EFFORTS):

@@ -33,7 +33,8 @@ from distilrec.core.lessons import Distiller
 from distilrec.core.metrics import bootstrap_mean, per_user
 from distilrec.core.nextitnet import DilatedConv
 from distilrec.core.objective import Objective
-from distilrec.core.sequence_model import ModelScorer, initialise
+from distilrec.core.recommender import ModelScorer
+from distilrec.core.sequence_model import initialise
 from distilrec.core.softmax import NextItemLoss
 from distilrec.core.teaching import LiveTeacher, StoredTeacher, TeacherArrays, TeacherSource
 from distilrec.io.checkpoints import Checkpoints

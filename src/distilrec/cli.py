@@ -130,6 +130,9 @@ def recommend(
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Never recommend this item.")] = None,
     allow: Annotated[list[str] | None, typer.Option(metavar="ID", help="Recommend only this item, or these.")] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="ID", help="Who asks, where the model knows users and not histories.")
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Ask the scene's champion for recommendations."""
@@ -137,7 +140,7 @@ def recommend(
     from distilrec.entry import recommend as ask
 
     _store_in(runs)
-    answer = ask(scene, history or [], k, exclude_seen, exclude or [], allow or [])
+    answer = ask(scene, history or [], k, exclude_seen, exclude or [], allow or [], user)
     print_answer(answer.scene, answer.version, answer.recommendation, answer.titles)
 
 

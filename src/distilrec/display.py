@@ -262,7 +262,7 @@ def _columns(run: "Found") -> tuple[str, ...]:
 def print_answer(scene: str, version: str, found: "Recommendation", titles: list[str]) -> None:
     console.print(f"[bold]{scene}[/], version {version}", highlight=False)
     if found.is_fallback:
-        console.print("nothing of the history is known, so these are the scene's most popular items", style="yellow")
+        console.print("nothing is known of this user, so these are the scene's most popular items", style="yellow")
     if found.num_unknown:
         console.print(f"unknown ids in the history, skipped: {found.num_unknown}", style="yellow", highlight=False)
     has_titles = any(title != str(item) for title, item in zip(titles, found.items, strict=True))

@@ -364,12 +364,18 @@ def _scene_name(scene: str) -> str:
 
 
 def recommend(
-    scene: str, history: list[str], k: int | None, exclude_seen: bool | None, exclude: list[str], allow: list[str]
+    scene: str,
+    history: list[str],
+    k: int | None,
+    exclude_seen: bool | None,
+    exclude: list[str],
+    allow: list[str],
+    user: str | None = None,
 ) -> "Answer":
     """Of the scene's champion. `scene` is its name, or its YAML file."""
     from distilrec.steps.recommend import recommend as run
 
-    return run(_scene_name(scene), history, k, exclude_seen, exclude, allow, _registry())
+    return run(_scene_name(scene), history, k, exclude_seen, exclude, allow, user, _registry())
 
 
 def plan_schedules(file: str, address: str) -> list[str]:

@@ -10,7 +10,8 @@ from distilrec.core.dropout import Dropout
 from distilrec.core.evaluation import mean_ndcg10, rank_users
 from distilrec.core.fit import Fit, TrainingData
 from distilrec.core.lessons import MaskedItems
-from distilrec.core.sequence_model import ModelScorer, initialise
+from distilrec.core.recommender import ModelScorer
+from distilrec.core.sequence_model import initialise
 from tests.conftest import LENGTH, NUM_ITEMS, bert4rec, chain, generator, objective
 
 

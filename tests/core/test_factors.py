@@ -5,17 +5,27 @@ import numpy as np
 import pytest
 import torch
 
-from distilrec.core.config import Collaborative, DistillationExperts, PointwiseRanking, RelaxedRanking, UserTraining
+from distilrec.core import config
+from distilrec.core.config import (
+    Collaborative,
+    DistillationExperts,
+    PointwiseRanking,
+    RelaxedRanking,
+    Teach,
+    UserTraining,
+)
 from distilrec.core.cost import count_params
 from distilrec.core.dots import dots
 from distilrec.core.evaluation import rank_users
 from distilrec.core.events import Sequences
-from distilrec.core.factors import BPR, USER_MODELS, NeuMF, UserScorer
+from distilrec.core.factors import BPR, USER_MODELS, NeuMF
+from distilrec.core.fit import DivergedError, Validation
 from distilrec.core.metrics import per_user
 from distilrec.core.ranked import NONE, TeacherRanking
+from distilrec.core.recommender import ModelScorer
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.terms import TERMS, Pair, Sizes
-from distilrec.core.user_fit import Pairs, UserFit, UserTeaching, ranking_by
+from distilrec.core.user_fit import Pairs, UserFit, UserRun, UserTeaching, ranking_by
 from distilrec.core.views import StateView, sizes_of_users
 from tests.conftest import generator, sasrec
 
@@ -47,7 +57,7 @@ def _groups(is_planted: bool = True) -> tuple[Sequences, np.ndarray]:
 
 
 def _hit5(model, train: Sequences, targets: np.ndarray) -> float:
-    return float(per_user(rank_users(UserScorer(model), train, targets).removed, "hr", 5).mean())
+    return float(per_user(rank_users(ModelScorer(model), train, targets).removed, "hr", 5).mean())
 
 
 def _trained(model, train: Sequences, epochs: int, teaching: UserTeaching | None = None, seed: int = 1) -> UserFit:
@@ -71,6 +81,10 @@ def test_they_learn_what_is_there_and_nothing_where_nothing_is(name):
         model = _made(name)
         _trained(model, train, 10)
         assert low <= _hit5(model, train, targets) <= high
+
+
+def test_the_settings_name_them_all():
+    assert set(config.USER_MODELS) == set(USER_MODELS) < set(Teach.model_fields["model"].annotation.__args__)
 
 
 def test_parameters_are_those_of_the_published_table():
@@ -198,6 +212,17 @@ def test_a_training_resumes_bit_for_bit():
     next(halves.epochs())
     for one, other in zip(whole.trained.parameters(), halves.trained.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_loss_that_is_no_number_ends_the_training():
+    train, targets = _groups()
+    model = _made("bpr")
+    with torch.no_grad():
+        model.items.weight[3] = torch.nan
+    fit = UserFit(model, Pairs.of(train), QUICK, generator())
+    run = UserRun(fit, Validation(train, targets, "removed"), Teach())
+    with pytest.raises(DivergedError, match=r"epoch 1, batch \d"):
+        list(run.records())
 
 
 @pytest.mark.parametrize("name", TERMS)

@@ -11,8 +11,9 @@ from distilrec.core.dropout import Dropout
 from distilrec.core.evaluation import mean_ndcg10, rank_users
 from distilrec.core.fit import BatchRecord, DivergedError, Fit, TrainingData
 from distilrec.core.lessons import Distiller
+from distilrec.core.recommender import ModelScorer
 from distilrec.core.sasrec import SASRec
-from distilrec.core.sequence_model import ModelScorer, initialise
+from distilrec.core.sequence_model import initialise
 from distilrec.core.teaching import LiveTeacher
 from tests.conftest import LENGTH, NUM_EDGES, NUM_ITEMS, chain, generator, objective, sasrec, student
 from tests.core.searching import search_over

@@ -8,7 +8,8 @@ from distilrec.core.errors import ExportError
 from distilrec.core.evaluation import rank_users
 from distilrec.core.genotype import TABLES
 from distilrec.core.nextitnet import NextItNet
-from distilrec.core.sequence_model import ModelScorer, SequenceModel, initialise
+from distilrec.core.recommender import ModelScorer
+from distilrec.core.sequence_model import SequenceModel, initialise
 from distilrec.core.spaces import student_of
 from distilrec.core.transformer import Shape, TransformerGenotype, TransformerStudent
 from distilrec.io.export import check_export, export_onnx, quantise

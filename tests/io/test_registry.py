@@ -104,9 +104,10 @@ def _aliases(registry):
 
 def test_a_name_that_takes_other_ids_is_refused_before_anything_is_logged(registry, ranker):
     text = RankerFacts(("a", "b"), exclude_seen=True, default_k=10, has_index=False)
-    with pytest.raises(ArtifactError, match="this scene's ranker") as refused:
-        registry.register(SCENE, "not needed", {"ranker": ranker}, text, {})
-    assert refused.value.code == "DR-REG-006"
+    for other in (text, replace(FACTS, example_users=("ann",))):
+        with pytest.raises(ArtifactError, match="this scene's ranker") as refused:
+            registry.register(SCENE, "not needed", {"ranker": ranker}, other, {})
+        assert refused.value.code == "DR-REG-006"
     client = registry.server.client()
     assert len(client.search_model_versions(f"name = 'ranker-{SCENE}'")) == 2
 

@@ -19,8 +19,8 @@ def rankers(tmp_path_factory):
 
 def test_candidates_take_turns_and_the_parts_make_the_whole(rankers):
     candidates = {name: Ranker(rankers / name) for name in ("student_onnx", "student_int8")}
-    asked = requests(candidates["student_onnx"].ids, LENGTH, batch_size=3, seed=0)
-    assert {len(user) for users in asked for user in users} == {LENGTH}
+    asked = requests(candidates["student_onnx"], LENGTH, batch_size=3, seed=0)
+    assert {len(user) for users, _ in asked for user in users} == {LENGTH}
     for pace, rounds in ((Pace(2, 15), 15), (Pace(2, 500, seconds=0.0), FEWEST_ROUNDS)):
         samples = interleaved(candidates, asked, pace)
         assert list(samples) == list(candidates)

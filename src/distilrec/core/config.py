@@ -126,6 +126,17 @@ class Training(Closed):
     """Global norm (AdaRec code)."""
 
 
+class UserTraining(Closed):
+    """Of BPR and NeuMF, as DE-RRD's release has it. Losses are sums over a batch: their weights hold for its size."""
+
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    """Constant."""
+    weight_decay: float = Field(1e-3, ge=0, le=1)
+    """L2 through Adam, on everything that is trained."""
+    batch_size: int = Field(1024, ge=1, le=1_000_000)
+    """Observed pairs, each with a negative."""
+
+
 class Masked(Training):
     """BERT4Rec's first stage: some items of each window are hidden, and filled in from both sides."""
 
@@ -133,10 +144,15 @@ class Masked(Training):
     """Of the items that are to be guessed (AdaRec code: 0.4, on MovieLens 0.5)."""
 
 
-class Teach(Training):
-    """SASRec (Kang & McAuley 2018), NextItNet (Yuan et al. 2019) or BERT4Rec (Sun et al. 2019)."""
+USER_MODELS = ("bpr", "neumf")
 
-    model: Literal["sasrec", "nextitnet", "bert4rec"] = "sasrec"
+
+class Teach(Training):
+    """SASRec (Kang & McAuley 2018), NextItNet (Yuan et al. 2019) or BERT4Rec (Sun et al. 2019); or, for scenes whose
+    users are known by a number and not by a history, BPR (Rendle et al. 2009) or NeuMF (He et al. 2017)."""
+
+    model: Literal["sasrec", "nextitnet", "bert4rec", "bpr", "neumf"] = "sasrec"
+    """The student of BPR or NeuMF is the same model, `search.width` wide: they need `search.space: fixed`."""
     width: int = Field(64, ge=4, le=4096)
     num_blocks: int = Field(4, ge=1, le=128)
     """Attention blocks. NextItNet: groups, each with one residual block for every dilation."""
@@ -149,10 +165,18 @@ class Teach(Training):
     dropout: float = Field(0.2, ge=0, lt=1)
     masked: Masked = Masked()
     """BERT4Rec only. The keys above govern the fine-tuning that follows: causal, towards the next item."""
+    factors: UserTraining = UserTraining()
+    """BPR and NeuMF only, in place of learning_rate, weight_decay, batch_size and gradient_clip; of the keys above they
+    read model, width, max_epochs and patience. They need some hundred epochs."""
+
+    @property
+    def knows_users(self) -> bool:
+        """By number, in place of their histories."""
+        return self.model in USER_MODELS
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "Teach":
-        if self.model != "nextitnet" and self.width % self.num_heads:
+        if self.model in ("sasrec", "bert4rec") and self.width % self.num_heads:
             raise ConfigError(
                 "DR-CONF-005", f"teach: width {self.width} is not a multiple of num_heads {self.num_heads}"
             )
@@ -244,17 +268,6 @@ class Terms(Closed):
         return {name: knobs.weight for name, knobs in named.items() if knobs is not None}
 
 
-class UserTraining(Closed):
-    """Of BPR and NeuMF, as DE-RRD's release has it. Losses are sums over a batch: their weights hold for its size."""
-
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    """Constant."""
-    weight_decay: float = Field(1e-3, ge=0, le=1)
-    """L2 through Adam, on everything that is trained."""
-    batch_size: int = Field(1024, ge=1, le=1_000_000)
-    """Observed pairs, each with a negative."""
-
-
 class Budget(Closed):
     """What the student may cost at most; the search adapts its weight on cost to meet it. All that are set hold."""
 
@@ -318,9 +331,10 @@ MOST_ARCHITECTURES = 5_000
 class Search(Closed):
     space: Literal["cell", "transformer", "fixed", "adarec-as-released"] = "cell"
     """Cell: AdaRec's. Transformer: DNS-Rec's. Fixed: no search; `width`, `num_cells`, `num_nodes` and `operation` are
-    the student, and nothing is trained before `retrain`. As released: AdaRec with the faults of its public code, for
-    comparison only (docs/method.md). It brings its own learning rates, batch sizes, temperatures, losses and costs: the
-    keys for them are not read then. num_cells, cells, depth and num_nodes are not the transformers'."""
+    the student (of BPR and NeuMF the width alone), and nothing is trained before `retrain`. As released: AdaRec with
+    the faults of its public code, for comparison only (docs/method.md). It brings its own learning rates, batch sizes,
+    temperatures, losses and costs: the keys for them are not read then. num_cells, cells, depth and num_nodes are not
+    the transformers'."""
     operation: Literal["conv3", "dilated_conv3", "conv5", "dilated_conv5"] = "conv3"
     """Space "fixed" alone: of every node, one after the other."""
     width: int = Field(32, ge=4, le=4096)
@@ -455,6 +469,9 @@ class Retrain(Training):
     """Multiplied by `distillation.share`, as its other losses are."""
     term_positions: int = Field(512, ge=1, le=1_000_000)
     """Of a batch, drawn anew, at most: a term reads the vectors of all items that it draws for each."""
+    factors: UserTraining = UserTraining()
+    """BPR and NeuMF only, in place of learning_rate, weight_decay, batch_size and gradient_clip. Of the distillation
+    they read `terms`, added with their weights, and `distillation.named_items`, of each user."""
 
 
 class Evaluate(Closed):
@@ -541,6 +558,20 @@ class SceneConfig(Closed):
         if isinstance(self.data, FileData) and self.data.columns.time is None and self.prepare.order == "time":
             raise ConfigError("DR-CONF-005", "prepare: order time needs data.columns.time, which is null")
         return self
+
+    @model_validator(mode="after")
+    def _users_are_not_searched_for(self) -> "SceneConfig":
+        model, space = self.teach.model, self.search.space
+        if self.teach.knows_users and space != "fixed":
+            raise ConfigError("DR-CONF-005", f"teach: model {model} needs search.space fixed, which is {space}")
+        if model == "neumf" and self.serve.variant == "indexed":
+            raise ConfigError("DR-CONF-005", "serve: variant indexed finds inner products, and neumf's scores are none")
+        return self
+
+    @property
+    def students(self) -> str:
+        """The family that they are of, a key of FAMILIES."""
+        return self.teach.model if self.teach.knows_users else self.search.space
 
 
 def content_hash(*parts: Any) -> str:

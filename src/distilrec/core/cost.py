@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from distilrec.core.sequence_model import SequenceModel
+from distilrec.core.recommender import Recommender
 
 PARAMS, MACS = "params", "macs"
 
@@ -18,9 +18,9 @@ PARAMS, MACS = "params", "macs"
 @dataclass(frozen=True)
 class ModelCost:
     """Attributes:
-    encoder_params: parameters without item and position embeddings.
-    embedding_params: those of the embeddings (shared by input and output).
-    encoder_macs: multiply-adds of one full sequence, ids to last state.
+    encoder_params: parameters without embeddings.
+    embedding_params: those of the embeddings, of items, positions and users (items' are shared by input and output).
+    encoder_macs: multiply-adds of one full sequence, ids to last state; none of a user's, which is looked up.
     scoring_macs: multiply-adds of scoring the whole catalogue from one state.
     """
 
@@ -34,11 +34,11 @@ def count_params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def model_cost(model: SequenceModel) -> ModelCost:
+def model_cost(model: Recommender) -> ModelCost:
     embedding_params = sum(count_params(module) for module in model.modules() if isinstance(module, nn.Embedding))
     return ModelCost(
         encoder_params=count_params(model) - embedding_params,
         embedding_params=embedding_params,
-        encoder_macs=model.max_length * model.macs_per_position(),
-        scoring_macs=model.num_items * model.width,
+        encoder_macs=model.macs_of_context(),
+        scoring_macs=model.macs_of_scoring(),
     )

@@ -1,7 +1,7 @@
 """How long each step will probably take, from the sizes alone: for a plan, and for the first minutes of the
 time left. As soon as a step reports its epochs, its own pace replaces this."""
 
-from distilrec.core.config import SceneConfig, Search
+from distilrec.core.config import SceneConfig, Search, UserTraining
 
 STEPS = ("prepare", "teach", "search", "derive", "retrain", "evaluate", "benchmark", "promote")
 MULTIPLY_ADDS_PER_SECOND = 20e9
@@ -12,8 +12,35 @@ NUMBERS_OF_THREADS = 2
 """That requests are timed with: one and all."""
 
 
-def predicted_seconds(config: SceneConfig, num_events: int, num_items: int) -> dict[str, float]:
+PARAMETER_UPDATE = 100
+"""What a step of Adam costs for each parameter, in multiply-adds: of a user model it moves all, whatever the batch."""
+RANKING = 50
+"""What each score of a validation costs beside its computation."""
+
+
+def predicted_seconds(config: SceneConfig, num_users: int, num_events: int, num_items: int) -> dict[str, float]:
     """By step, if every training runs to its last epoch."""
+    passes = _of_users if config.teach.knows_users else _of_histories
+    work = passes(config, num_users, num_events, num_items)
+    fixed = dict(FIXED_SECONDS)
+    fixed["benchmark"] += NUMBERS_OF_THREADS * config.benchmark.seconds * len(config.benchmark.batch_sizes)
+    return {step: fixed[step] + work.get(step, 0) / MULTIPLY_ADDS_PER_SECOND for step in STEPS}
+
+
+def _of_users(config: SceneConfig, num_users: int, num_events: int, num_items: int) -> dict[str, float]:
+    def epoch(width: int, knobs: UserTraining) -> float:
+        batches = -(-num_events // knobs.batch_size)
+        updates = batches * PARAMETER_UPDATE * (num_users + num_items) * width
+        return 6 * num_events * width + updates + num_users * num_items * (width + RANKING)
+
+    teach, retrain = config.teach, config.retrain
+    return {
+        "teach": teach.max_epochs * epoch(teach.width, teach.factors),
+        "retrain": retrain.max_epochs * epoch(config.search.width, retrain.factors),
+    }
+
+
+def _of_histories(config: SceneConfig, _: int, num_events: int, num_items: int) -> dict[str, float]:
     search, retrain = config.search, config.retrain
     scored = num_items if config.loss.kind_for(num_items) == "softmax" else config.loss.num_negatives
     teacher_pass = _teacher_pass(config)
@@ -28,9 +55,7 @@ def predicted_seconds(config: SceneConfig, num_events: int, num_items: int) -> d
         "search": 0.0 if search.space == "fixed" else asking + search.epochs * searched,
         "retrain": asking + retrain.max_epochs * distilled,
     }
-    fixed = dict(FIXED_SECONDS)
-    fixed["benchmark"] += NUMBERS_OF_THREADS * config.benchmark.seconds * len(config.benchmark.batch_sizes)
-    return {step: fixed[step] + per_event.get(step, 0) * num_events / MULTIPLY_ADDS_PER_SECOND for step in STEPS}
+    return {step: num_events * work for step, work in per_event.items()}
 
 
 def _teacher_pass(config: SceneConfig) -> int:

@@ -1,28 +1,30 @@
 """Models of scenes without order: a user is an embedding, not a history. Only users seen in training can be ranked for.
 
-They share with the sequential models what ranking needs: a context has a *state*, and a state scores the catalogue.
+They share with the sequential models what ranking needs (recommender.py): here a context is a user's number.
 
 Shapes: N users, V items, K items of each user, D width, S width of a state.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from distilrec.core.contexts import USERS
 from distilrec.core.dots import dots
-from distilrec.core.events import Ints, Sequences
+from distilrec.core.recommender import Recommender
 
 CHUNK_ELEMENTS = 4_000_000
 """Of the hidden layer when NeuMF scores the catalogue."""
 
 
-class UserModel(nn.Module, ABC):
+class UserModel(Recommender):
     """Users' states and items' vectors of one width S, made of `num_parts` representations of width D each."""
 
+    max_length = 1
+    asked_with = USERS
+    reach = 1
     num_parts: int
 
     def __init__(self, num_users: int, num_items: int, width: int) -> None:
@@ -35,6 +37,9 @@ class UserModel(nn.Module, ABC):
         """Embeddings from N(0, 0.01) (DE-RRD code)."""
         for table in (self.users, self.items):
             nn.init.normal_(table.weight, std=0.01, generator=generator)
+
+    def state_after(self, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:  # noqa: ARG002
+        return self.states(ids_BL[:, 0])
 
     def states(self, users_N: Tensor) -> Tensor:
         """Shape (N, S)."""
@@ -50,9 +55,19 @@ class UserModel(nn.Module, ABC):
         vectors_VS: Tensor = self.items.weight
         return vectors_VS
 
-    @abstractmethod
-    def score(self, states_NS: Tensor) -> Tensor:
-        """Logits of shape (N, V)."""
+    @property
+    def state_width(self) -> int:
+        return self.num_parts * self.width
+
+    def macs_to_state(self) -> int:
+        return 0
+
+    def macs_of_context(self) -> int:
+        return 0
+
+    def params_to_state(self) -> int:
+        """A state is looked up; NeuMF's layers score."""
+        return 0
 
     @abstractmethod
     def score_of(self, states_NS: Tensor, ids_NK: Tensor) -> Tensor:
@@ -68,9 +83,6 @@ class BPR(UserModel):
 
     num_parts = 1
 
-    def score(self, states_NS: Tensor) -> Tensor:
-        return states_NS @ self.items.weight.T
-
     def score_of(self, states_NS: Tensor, ids_NK: Tensor) -> Tensor:
         return dots(states_NS, self.items.weight, ids_NK)
 
@@ -85,6 +97,7 @@ class NeuMF(UserModel):
     tables the hidden layer leads from 2 D to D, and there is no pre-training."""
 
     num_parts = 2
+    is_inner_product = False
 
     def __init__(self, num_users: int, num_items: int, width: int) -> None:
         super().__init__(num_users, num_items, width)
@@ -102,6 +115,12 @@ class NeuMF(UserModel):
         rows = max(1, CHUNK_ELEMENTS // (self.num_items * self.width))
         items = self._ready(self.items.weight[None])
         return torch.cat([self._match(chunk_NS[:, None], items) for chunk_NS in torch.split(states_NS, rows)])
+
+    def score_at_once(self, states_NS: Tensor) -> Tensor:
+        return self._match(states_NS[:, None], self._ready(self.items.weight[None]))
+
+    def macs_of_scoring(self) -> int:
+        return self.width**2 + 2 * self.num_items * self.width
 
     def score_of(self, states_NS: Tensor, ids_NK: Tensor) -> Tensor:
         if ids_NK.numel() < self.num_items:
@@ -129,19 +148,3 @@ class NeuMF(UserModel):
 
 
 USER_MODELS: dict[str, type[UserModel]] = {"bpr": BPR, "neumf": NeuMF}
-
-
-class UserScorer:
-    """A user model in eval mode. A user is known by its index, which is the same in training and test; what it has in
-    `sequences` is not looked at."""
-
-    def __init__(self, model: UserModel) -> None:
-        self.model = model.eval()
-
-    def score(self, sequences: Sequences, users: Ints) -> NDArray[np.float32]:
-        """Shape (B, V)."""
-        assert len(sequences) <= self.model.num_users, "a user who was not there in training"
-        with torch.inference_mode():
-            states_NS = self.model.states(torch.from_numpy(users).to(self.model.items.weight.device))
-            scores: NDArray[np.float32] = self.model.score(states_NS).cpu().numpy()
-        return scores

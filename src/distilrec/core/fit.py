@@ -1,9 +1,11 @@
-"""The one loop that trains weights. A lesson says towards what: the next item, a teacher, masked items.
+"""The loop that trains sequential models, and what it shares with that of user models (user_fit.py): an end by
+validation. A lesson says towards what: the next item, a teacher, masked items.
 
 It yields a record per batch and per epoch; at an epoch's record `Fit.snapshot()` is all that a resume
 needs. The caller logs, saves, or stops listening.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from distilrec.core.lessons import Lesson, Losses, NextItem
 from distilrec.core.metrics import NotANumberError
 from distilrec.core.objective import Objective
 from distilrec.core.parallel import ALONE, Processes
+from distilrec.core.recommender import Recommender
 from distilrec.core.sequence_model import SequenceModel
 from distilrec.core.snapshot import Snapshot
 
@@ -62,22 +65,16 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """Training windows of the sequences without their last two items, and the validation target.
+class Validation:
+    """The sequences without their last two items, and the validation target.
 
     Attributes:
         deciding: the variant that stops early, `kept` or `removed`.
     """
 
     train: Sequences
-    windows: Windows
     valid_targets: Ints
     deciding: str
-
-    @classmethod
-    def leave_one_out(cls, sequences: Sequences, max_length: int, deciding: str) -> "TrainingData":
-        train = sequences.without_last(2)
-        return cls(train, cut_windows(train, max_length), sequences.target(2), deciding)
 
     def validate(self, scorer: Scorer, epoch: int, processes: Processes) -> dict[str, float]:
         """NDCG@10 by variant. Raises DivergedError if the last step of the epoch spoilt the weights."""
@@ -88,6 +85,18 @@ class TrainingData:
         return {variant: mean_ndcg10(ranks, variant) for variant in ("kept", "removed")}
 
 
+@dataclass(frozen=True)
+class TrainingData(Validation):
+    """With training windows."""
+
+    windows: Windows
+
+    @classmethod
+    def leave_one_out(cls, sequences: Sequences, max_length: int, deciding: str) -> "TrainingData":
+        train = sequences.without_last(2)
+        return cls(train, sequences.target(2), deciding, cut_windows(train, max_length))
+
+
 def seed_epoch(generator: torch.Generator, model: SequenceModel, objective: Objective, processes: Processes) -> None:
     """New seeds for what differs between processes, from the generator that they share: a resume needs that one
     alone."""
@@ -96,8 +105,70 @@ def seed_epoch(generator: torch.Generator, model: SequenceModel, objective: Obje
         own.manual_seed(seed + 2 * processes.rank + index)
 
 
-class Fit:
-    """A training in progress."""
+class UntilNoBetter(ABC):
+    """A training in progress: until its last epoch, or until validation has not improved for `patience` epochs."""
+
+    model: Recommender
+    data: Validation
+    config: Training
+    processes: Processes
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.best = -1.0
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def one_epoch(self) -> Generator[BatchRecord, None, tuple[Losses, float]]:
+        """Returns the losses and the share of padding."""
+
+    @abstractmethod
+    def learning_rate(self) -> float:
+        """The last one."""
+
+    @abstractmethod
+    def scorer(self) -> Scorer:
+        """The model as validation asks it."""
+
+    def records(self) -> Iterator[BatchRecord | EpochRecord]:
+        """Raises DivergedError for a loss that is not finite."""
+        while self.epoch < self.config.max_epochs and self.epoch - self.best_epoch < self.config.patience:
+            losses, padding = yield from self.one_epoch()
+            self.epoch += 1
+            valid = self.data.validate(self.scorer(), self.epoch, self.processes)
+            is_best = valid[self.data.deciding] > self.best
+            if is_best:
+                self.best, self.best_epoch = valid[self.data.deciding], self.epoch
+                self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            rate = self.learning_rate()
+            yield EpochRecord(self.epoch, self.config.max_epochs, rate, losses, valid, padding, is_best)
+
+    def batch_record(self, batch: int, num_batches: int, loss: float) -> BatchRecord:
+        """Of a batch of the epoch under way. Raises DivergedError."""
+        if not np.isfinite(loss):
+            raise DivergedError(self.epoch + 1, batch)
+        return BatchRecord(self.epoch + 1, self.config.max_epochs, batch, num_batches, loss)
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """All that a resume needs; valid right after an EpochRecord."""
+
+    @abstractmethod
+    def restore(self, saved: Snapshot) -> None: ...
+
+    def put_best(self, saved: Snapshot) -> None:
+        saved.values.update(epoch=self.epoch, best=self.best, best_epoch=self.best_epoch)
+        saved.put("best", self.best_weights)
+
+    def get_best(self, saved: Snapshot) -> None:
+        self.epoch, self.best = int(saved.values["epoch"]), float(saved.values["best"])
+        self.best_epoch = int(saved.values["best_epoch"])
+        self.best_weights = saved.get("best")
+
+
+class Fit(UntilNoBetter):
+    """Of a sequential model."""
 
     def __init__(
         self,
@@ -109,7 +180,10 @@ class Fit:
         lesson: Lesson | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        self.model, self.data, self.config = model, data, config
+        super().__init__()
+        self.model: SequenceModel = model
+        self.data: TrainingData = data
+        self.config = config
         self.generator, self.objective = generator, objective
         self.lesson, self.processes = lesson or NextItem(), processes
         self.trained = nn.ModuleList([model, *self.lesson.modules])
@@ -120,29 +194,14 @@ class Fit:
             betas=(0.9, 0.98),
             fused=True,
         )
-        self.epoch = 0
-        self.best = -1.0
-        self.best_epoch = 0
-        self.best_weights: dict[str, Tensor] = {}
 
-    def records(self) -> Iterator[BatchRecord | EpochRecord]:
-        """Train until the last epoch, or until validation has not improved for `patience` epochs.
+    def scorer(self) -> Scorer:
+        return self.lesson.scorer(self.model)
 
-        Raises:
-            DivergedError: a loss that is not finite.
-        """
-        while self.epoch < self.config.max_epochs and self.epoch - self.best_epoch < self.config.patience:
-            losses, padding = yield from self._one_epoch()
-            self.epoch += 1
-            valid = self.data.validate(self.lesson.scorer(self.model), self.epoch, self.processes)
-            is_best = valid[self.data.deciding] > self.best
-            if is_best:
-                self.best, self.best_epoch = valid[self.data.deciding], self.epoch
-                self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-            rate = float(self.optimiser.param_groups[0]["lr"])
-            yield EpochRecord(self.epoch, self.config.max_epochs, rate, losses, valid, padding, is_best)
+    def learning_rate(self) -> float:
+        return float(self.optimiser.param_groups[0]["lr"])
 
-    def _one_epoch(self) -> Generator[BatchRecord, None, tuple[Losses, float]]:
+    def one_epoch(self) -> Generator[BatchRecord, None, tuple[Losses, float]]:
         self.trained.train()
         seed_epoch(self.generator, self.model, self.objective, self.processes)
         num_batches = -(-len(self.data.windows) // self.config.batch_size)
@@ -152,9 +211,7 @@ class Fit:
             self._set_learning_rate(self.epoch + len(seen) / num_batches)
             seen.append(self._step(batch))
             num_tokens += batch.num_tokens
-            if not np.isfinite(seen[-1].total):
-                raise DivergedError(self.epoch + 1, len(seen))
-            yield BatchRecord(self.epoch + 1, self.config.max_epochs, len(seen), num_batches, seen[-1].total)
+            yield self.batch_record(len(seen), num_batches, seen[-1].total)
         return Losses.mean(seen), padding_share(num_tokens, self.data.windows, self.processes)
 
     def _batches(self) -> Iterator[Batch]:
@@ -173,19 +230,16 @@ class Fit:
             group["lr"] = self.config.learning_rate * min(1.0, epochs_done + 0.01) * cosine
 
     def snapshot(self) -> Snapshot:
-        """All that a resume needs; valid right after an EpochRecord."""
-        saved = Snapshot(values={"epoch": self.epoch, "best": self.best, "best_epoch": self.best_epoch})
+        saved = Snapshot()
+        self.put_best(saved)
         saved.put_module("trained", self.trained)
-        saved.put("best", self.best_weights)
         saved.put_optimiser("optimiser", self.optimiser)
         saved.put_generator("generator", self.generator)
         return saved
 
     def restore(self, saved: Snapshot) -> None:
-        self.epoch, self.best = int(saved.values["epoch"]), float(saved.values["best"])
-        self.best_epoch = int(saved.values["best_epoch"])
+        self.get_best(saved)
         saved.get_module("trained", self.trained)
-        self.best_weights = saved.get("best")
         saved.get_optimiser("optimiser", self.optimiser)
         saved.get_generator("generator", self.generator)
 

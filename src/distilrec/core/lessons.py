@@ -17,7 +17,8 @@ from distilrec.core.distill import LayerDistillation
 from distilrec.core.evaluation import Scorer
 from distilrec.core.objective import Objective
 from distilrec.core.parallel import ALONE, Processes
-from distilrec.core.sequence_model import Layers, ModelScorer, SequenceModel
+from distilrec.core.recommender import ModelScorer
+from distilrec.core.sequence_model import Layers, SequenceModel
 from distilrec.core.state_terms import StateTerms
 from distilrec.core.teaching import TeacherSource
 

@@ -24,8 +24,9 @@ from distilrec.core.distill import LayerDistillation
 from distilrec.core.evaluation import Scorer
 from distilrec.core.lessons import Distiller, Losses
 from distilrec.core.objective import Objective
+from distilrec.core.recommender import ModelScorer
 from distilrec.core.search import ArchitectureSearch, SearchRecord
-from distilrec.core.sequence_model import Layers, ModelScorer, SequenceModel
+from distilrec.core.sequence_model import Layers, SequenceModel
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.teaching import LiveTeacher
 from distilrec.core.transport import transport_loss

@@ -4,17 +4,15 @@ Shapes: B sequences, L positions, D width, V items (no padding column), N positi
 The padding id is V, the last row of the item embedding, which stays zero.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distilrec.core.dropout import Dropout
-from distilrec.core.events import Ints, Sequences, histories
+from distilrec.core.recommender import Recommender
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Layers:
     state_BLD: Tensor
 
 
-class SequenceModel(nn.Module, ABC):
+class SequenceModel(Recommender):
     """Embeddings shared between input and output; a subclass puts its `layers` between, and may `finish` the last.
 
     Positions are counted from the beginning of the window, as in training, so a short history is scored
@@ -51,6 +49,9 @@ class SequenceModel(nn.Module, ABC):
         self.positions = nn.Embedding(num_positions, width) if num_positions else None
         self.dropout = dropout
         self.layers = nn.ModuleList()
+
+    def initialise(self, generator: torch.Generator) -> None:
+        initialise(self, generator)
 
     def finish(self, hidden_BLD: Tensor) -> Tensor:
         """From the last layer's output to the state: the teachers' last `norm`; cells are normalised inside."""
@@ -91,10 +92,6 @@ class SequenceModel(nn.Module, ABC):
         """Shape (V, D)."""
         return self.items.weight[:-1]
 
-    def score(self, states_ND: Tensor) -> Tensor:
-        """Logits of shape (N, V)."""
-        return states_ND @ self.item_vectors().T
-
     def score_next(self, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """Logits of shape (B, V) for the item after the last real position of each sequence."""
         return self.score(at_positions(self(ids_BL).state_BLD, lengths_B - 1))
@@ -105,8 +102,10 @@ class SequenceModel(nn.Module, ABC):
         return self.max_length
 
     def macs_to_state(self) -> int:
-        """Multiply-adds of one `state_after`."""
         return self.reach * self.macs_per_position()
+
+    def macs_of_context(self) -> int:
+        return self.max_length * self.macs_per_position()
 
     def state_after(self, ids_BL: Tensor, lengths_B: Tensor) -> Tensor:
         """The states (B, D) that `score_next` scores, computed from the positions in reach alone. L is max_length."""
@@ -122,21 +121,6 @@ def at_positions(states_BLD: Tensor, positions_B: Tensor) -> Tensor:
     """One state of each sequence, shape (B, D)."""
     here_B1D = positions_B[:, None, None].expand(-1, 1, states_BLD.shape[2])
     return states_BLD.gather(1, here_B1D).squeeze(1)
-
-
-class ModelScorer:
-    """A model in eval mode, on the newest items of each history."""
-
-    def __init__(self, model: SequenceModel) -> None:
-        self.model = model.eval()
-
-    def score(self, sequences: Sequences, users: Ints) -> NDArray[np.float32]:
-        """Shape (B, V)."""
-        ids_BL, lengths_B = histories(sequences, users, self.model.max_length)
-        with torch.inference_mode():
-            scores_BV = self.model.score_next(torch.from_numpy(ids_BL), torch.from_numpy(lengths_B))
-        scores: NDArray[np.float32] = scores_BV.numpy()
-        return scores
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from distilrec.core.decisions import Choice, Draw
+from distilrec.core.recommender import Recommender
 from distilrec.core.rows import Row
 from distilrec.core.sequence_model import SequenceModel
 
@@ -148,7 +149,7 @@ def dearest(per_option: Mapping[str, tuple[float, ...]], measures: Iterable[str]
     return torch.stack([torch.tensor(per_option[m]) / max(per_option[m]) for m in measures]).amax(dim=0)
 
 
-def inherited(student: SequenceModel, supernet_weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def inherited(student: Recommender, supernet_weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The student's part of the supernet's weights: the names are the same, and what is smaller is the beginning."""
     return {
         name: supernet_weights[name][tuple(slice(size) for size in tensor.shape)].clone()

@@ -1,18 +1,23 @@
 """The search spaces, in one table. To add one: a row here, its name in `Search.space` (config.py), its drawing in
-io/drawing.py. The loop (search.py), budgets, the steps and the report know no space by name.
+io/drawing.py. The loop (search.py), budgets, the steps and the report know no space by name. Beside them stand the
+students of user models, which are not searched.
 """
 
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from distilrec.core import user_students
 from distilrec.core.cell import CellSpace, Student, Supernet
 from distilrec.core.cell_costs import CellCosts
-from distilrec.core.config import Search
+from distilrec.core.config import SceneConfig, Search
 from distilrec.core.dropout import Dropout
 from distilrec.core.errors import ArtifactError
+from distilrec.core.factors import USER_MODELS
 from distilrec.core.genotype import Genotype as CellGenotype
 from distilrec.core.latency import LatencyTable
+from distilrec.core.recommender import Recommender
 from distilrec.core.released import ReleasedStudent, ReleasedSupernet
 from distilrec.core.sequence_model import SequenceModel
 from distilrec.core.space import Costs, Genotype, SearchedModel, SearchSpace
@@ -76,17 +81,48 @@ SPACES: dict[str, Family] = {
 }
 
 
+@dataclass(frozen=True)
+class Students:
+    """As Family, of students that are not searched: the space has one."""
+
+    space: Callable[[Search, int], Any]
+    costs: Callable[[Any, LatencyTable | None], Any]
+    genotype: Callable[[dict[str, Any]], Genotype]
+    student: Callable[[int, Dropout, Any], Recommender]
+
+
+GIVEN: dict[str, Students] = {
+    name: Students(
+        user_students.space_of(name),
+        user_students.costs_of,
+        user_students.UserGenotype.from_json,
+        user_students.student_of,
+    )
+    for name in USER_MODELS
+}
+FAMILIES: MutableMapping[str, Any] = ChainMap(SPACES, GIVEN)
+"""Of all students, a Family or Students, by the space of their genotypes."""
+
+
+def family_of(config: SceneConfig) -> Family | Students:
+    """Of a scene's students."""
+    family: Family | Students = FAMILIES[config.students]
+    return family
+
+
 def space_of(knobs: Search, max_length: int) -> SearchSpace:
     return SPACES[knobs.space].space(knobs, max_length)
 
 
-def student_of(num_items: int, dropout: Dropout, genotype: Genotype) -> SequenceModel:
-    return SPACES[genotype.space].student(num_items, dropout, genotype)
+def student_of(num_items: int, dropout: Dropout, genotype: Genotype) -> Recommender:
+    model: Recommender = FAMILIES[genotype.space].student(num_items, dropout, genotype)
+    return model
 
 
 def genotype_of(data: dict[str, Any]) -> Genotype:
     """From JSON. Raises ArtifactError for a space, a schema or a value that this version does not have."""
-    family = SPACES.get(str(data.get("space")))
+    family = FAMILIES.get(str(data.get("space")))
     if family is None:
-        raise ArtifactError("DR-ART-001", f"genotype space {data.get('space')!r} is none of {list(SPACES)}")
-    return family.genotype(data)
+        raise ArtifactError("DR-ART-001", f"genotype space {data.get('space')!r} is none of {list(FAMILIES)}")
+    genotype: Genotype = family.genotype(data)
+    return genotype

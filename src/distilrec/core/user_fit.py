@@ -1,19 +1,25 @@
-"""The loop that trains user models, alone or with a teacher's terms beside their own loss.
+"""The loop that trains user models, alone or with a teacher's terms beside their own loss; `UserRun` ends it by
+validation.
 
 Shapes: P observed pairs, N pairs or users of a batch, C items that the teacher lists.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distilrec.core.config import UserTraining
+from distilrec.core.config import Training, UserTraining
+from distilrec.core.evaluation import Scorer
 from distilrec.core.events import Sequences
 from distilrec.core.factors import UserModel
+from distilrec.core.fit import BatchRecord, UntilNoBetter, Validation
+from distilrec.core.lessons import Losses
+from distilrec.core.parallel import ALONE
 from distilrec.core.ranked import NONE, Allowed, Drawn, TeacherRanking
+from distilrec.core.recommender import ModelScorer
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.terms import Pair
 from distilrec.core.views import UserView
@@ -71,6 +77,20 @@ class UserEpoch:
     losses: dict[str, float]
 
 
+@dataclass(frozen=True)
+class UserBatch:
+    """Losses by name, each a sum over its pairs."""
+
+    losses: dict[str, float]
+    num_pairs: int
+
+
+def means(batches: Sequence[UserBatch]) -> dict[str, float]:
+    """Over the pairs of all."""
+    num_pairs = sum(batch.num_pairs for batch in batches)
+    return {name: sum(batch.losses[name] for batch in batches) / num_pairs for name in batches[0].losses}
+
+
 class UserFit:
     """A training in progress, on the generator's device. Negatives, the order of the pairs and what terms take from
     the teacher's ranking are drawn anew each epoch. The caller evaluates between epochs, and stops by not asking for
@@ -95,28 +115,26 @@ class UserFit:
     def epochs(self) -> Iterator[UserEpoch]:
         """Without end."""
         while True:
-            losses = self._one_epoch()
-            self.epoch += 1
+            losses = means(list(self.batches()))
             yield UserEpoch(self.epoch, losses)
 
-    def _one_epoch(self) -> dict[str, float]:
+    def batches(self) -> Iterator[UserBatch]:
+        """Of one epoch."""
         self.trained.train()
         pairs, generator = self.pairs, self.generator
         negatives_P = pairs.unseen.one_each(pairs.users_P, generator)
         drawn = self._drawn()
         order_P = torch.randperm(len(pairs.users_P), generator=generator, device=generator.device)
-        sums: dict[str, float] = {}
         for rows in torch.split(order_P, self.config.batch_size):
             losses = self._losses(pairs.users_P[rows], pairs.items_P[rows], negatives_P[rows], drawn)
-            total = torch.stack([self._weight(name) * loss for name, loss in losses.items()]).sum()
+            total = torch.stack([self.weight(name) * loss for name, loss in losses.items()]).sum()
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0.0) + loss.item()
-        return {name: value / len(order_P) for name, value in sums.items()}
+            yield UserBatch({name: loss.item() for name, loss in losses.items()}, len(rows))
+        self.epoch += 1
 
-    def _weight(self, name: str) -> float:
+    def weight(self, name: str) -> float:
         return 1.0 if name == "task" or self.teaching is None else self.teaching.weights[name]
 
     def _drawn(self) -> dict[str, Drawn]:
@@ -155,3 +173,41 @@ class UserFit:
         saved.get_module("trained", self.trained)
         saved.get_optimiser("optimiser", self.optimiser)
         saved.get_generator("generator", self.generator)
+
+
+class UserRun(UntilNoBetter):
+    """Of a user model. Of the settings only `max_epochs` and `patience` are read: the fit has its own."""
+
+    processes = ALONE
+
+    def __init__(self, fit: UserFit, data: Validation, config: Training) -> None:
+        super().__init__()
+        self.fit, self.model, self.data, self.config = fit, fit.model, data, config
+
+    def one_epoch(self) -> Generator[BatchRecord, None, tuple[Losses, float]]:
+        num_batches = -(-len(self.fit.pairs.users_P) // self.fit.config.batch_size)
+        batches: list[UserBatch] = []
+        for batch in self.fit.batches():
+            batches.append(batch)
+            yield self.batch_record(len(batches), num_batches, self._total(means([batch])))
+        losses = means(batches)
+        total = self._total(losses)
+        return Losses(total, losses["task"], terms=total - losses["task"]), 0.0
+
+    def _total(self, losses: Mapping[str, float]) -> float:
+        return sum(self.fit.weight(name) * loss for name, loss in losses.items())
+
+    def learning_rate(self) -> float:
+        return self.fit.config.learning_rate
+
+    def scorer(self) -> Scorer:
+        return ModelScorer(self.model)
+
+    def snapshot(self) -> Snapshot:
+        saved = self.fit.snapshot()
+        self.put_best(saved)
+        return saved
+
+    def restore(self, saved: Snapshot) -> None:
+        self.fit.restore(saved)
+        self.get_best(saved)

@@ -13,6 +13,7 @@ from distilrec.core.genotype import TABLES, Cell, live_nodes
 from distilrec.core.genotype import Genotype as CellGenotype
 from distilrec.core.space import Genotype
 from distilrec.core.transformer import TransformerGenotype
+from distilrec.core.user_students import UserGenotype
 from distilrec.io.pictures import STYLE, new_figure, operation_colours, svg_of
 
 
@@ -62,10 +63,36 @@ def _layers(genotype: TransformerGenotype) -> Figure:
     return figure
 
 
+def _tables(genotype: UserGenotype) -> Figure:
+    """What is looked up on the left, what is made of it on the right."""
+    vectors, score = SCORES[genotype.space]
+    figure, (axes,) = new_figure(8.5, 1.8)
+    axes.set_axis_off()
+    axes.set_xlim(-0.6, 2.6)
+    axes.set_ylim(-0.9, 0.9)
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "#d8ebe4", "edgecolor": "#0b6e4f"}
+    for height, owner in ((0.5, "user"), (-0.5, "item")):
+        words = f"{vectors} of the {owner}, {genotype.width} wide"
+        axes.text(0, height, words, ha="center", va="center", fontsize=8, bbox=box)
+        arrow = FancyArrowPatch((0.5, height), (1.45, 0.25 * height), arrowstyle="-|>", mutation_scale=12)
+        arrow.set(color="#222222", linewidth=1.0)
+        axes.add_patch(arrow)
+    axes.text(2, 0, score, ha="center", va="center", fontsize=8, bbox={**box, "facecolor": "white"})
+    axes.set_title(f"{genotype.num_users:,} users, by number; nothing was searched", loc="left")
+    return figure
+
+
+SCORES = {
+    "bpr": ("a vector", "inner product"),
+    "neumf": ("two vectors", "one pair's products beside\na hidden layer on the other pair"),
+}
+"""What a user and an item have, and what a score is made of it."""
 DRAWINGS: dict[str, Callable[[Any], Figure]] = {
     "cell": _cells,
     "adarec-as-released": _cells,
     "transformer": _layers,
+    "bpr": _tables,
+    "neumf": _tables,
 }
 """By the space of a genotype."""
 

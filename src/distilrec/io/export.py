@@ -2,7 +2,8 @@
 
 A folder with two graphs. `encoder.onnx`: inputs `ids` (batch, max_length) int64, padded on the right with `num_items`,
 and `lengths` (batch,) int64; output `states` (batch, width) float32, after the newest item, computed from no more
-positions than it depends on. `scorer.onnx`: input `states`; output `scores` (batch, num_items) float32.
+positions than it depends on. Of models that know users by number the first input is called `users`, (batch, 1), and the
+lengths are ones. `scorer.onnx`: input `states`; output `scores` (batch, num_items) float32.
 """
 
 import logging
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from distilrec.core.errors import ExportError
 from distilrec.core.events import Sequences
-from distilrec.core.sequence_model import SequenceModel
+from distilrec.core.recommender import Recommender
 from distilrec.io.exported import full_length
 from distilrec.serving.distilrec_ranker import ONE_BY_ONE, Exported, top
 
@@ -35,12 +36,23 @@ OPSET, IR_VERSION = 18, 10
 class _Encoder(nn.Module):
     """The exported entry point: `state_after` as a forward."""
 
-    def __init__(self, model: SequenceModel) -> None:
+    def __init__(self, model: Recommender) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         return self.model.state_after(ids, lengths)
+
+
+class _Scorer(nn.Module):
+    """`score_at_once` as a forward."""
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.model.score_at_once(states)
 
 
 @dataclass(frozen=True)
@@ -57,28 +69,44 @@ class ExportCheck:
     largest_swap: float
 
 
-def export_onnx(model: SequenceModel, folder: Path) -> None:
+def export_onnx(model: Recommender, folder: Path) -> None:
     """Dynamic in the batch; the length is the model's. Makes the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     ids, lengths = torch.zeros(2, model.max_length, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
+    asked = {model.asked_with: ids, "lengths": lengths}
+    _export(_Encoder(model.eval()), asked, "states", folder / "encoder.onnx")
+    if model.is_inner_product:
+        onnx.save(_product(model.item_vectors().detach().numpy()), folder / "scorer.onnx")
+    else:
+        _export(_Scorer(model), {"states": torch.zeros(2, model.state_width)}, "scores", folder / "scorer.onnx")
+        _answer_one_by_one(folder / "scorer.onnx")
+
+
+def _export(entry: nn.Module, inputs: dict[str, Tensor], output: str, path: Path) -> None:
     batch = torch.export.Dim("batch")
     with _hushed():
         torch.onnx.export(
-            _Encoder(model.eval()),
-            (ids, lengths),
-            folder / "encoder.onnx",
+            entry,
+            tuple(inputs.values()),
+            path,
             dynamo=True,
-            input_names=["ids", "lengths"],
-            output_names=["states"],
-            dynamic_shapes={"ids": {0: batch}, "lengths": {0: batch}},
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
             external_data=False,
             verbose=False,
         )
-    onnx.save(_scorer(model.item_vectors().detach().numpy()), folder / "scorer.onnx")
 
 
-def _scorer(vectors_VD: NDArray[np.float32]) -> onnx.ModelProto:
-    """One matrix product: what `SequenceModel.score` does."""
+def _answer_one_by_one(path: Path) -> None:
+    """Of users asked for together, the ranker asks this graph about one after the other."""
+    graph = onnx.load(path)
+    onnx.helper.set_model_props(graph, {ONE_BY_ONE: "true"})
+    onnx.save(graph, path)
+
+
+def _product(vectors_VD: NDArray[np.float32]) -> onnx.ModelProto:
+    """One matrix product: what `Recommender.score` does."""
     num_items, width = vectors_VD.shape
     make, kind = onnx.helper, onnx.TensorProto.FLOAT
     graph = make.make_graph(
@@ -102,9 +130,7 @@ def quantise(source: Path, target: Path) -> None:
             prepared = Path(aside) / name
             quant_pre_process(source / name, prepared, skip_symbolic_shape=True)
             quantize_dynamic(prepared, target / name, weight_type=QuantType.QInt8)
-            quantised = onnx.load(target / name)
-            onnx.helper.set_model_props(quantised, {ONE_BY_ONE: "true"})
-            onnx.save(quantised, target / name)
+            _answer_one_by_one(target / name)
 
 
 @contextmanager
@@ -116,7 +142,7 @@ def _hushed() -> Iterator[None]:
         yield
 
 
-def check_export(model: SequenceModel, folder: Path, sequences: Sequences) -> ExportCheck:
+def check_export(model: Recommender, folder: Path, sequences: Sequences) -> ExportCheck:
     """Compare the exported scores with eager torch's on up to a thousand users.
 
     Raises:
@@ -127,7 +153,7 @@ def check_export(model: SequenceModel, folder: Path, sequences: Sequences) -> Ex
     users = np.arange(min(NUM_CHECKED, len(sequences)))
     difference, swap, num_same = 0.0, 0.0, 0
     for first in range(0, len(users), CHECKED_AT_ONCE):
-        ids, lengths = full_length(sequences, users[first : first + CHECKED_AT_ONCE], model.max_length)
+        ids, lengths = full_length(model, sequences, users[first : first + CHECKED_AT_ONCE])
         got = exported.scores(exported.states(ids, lengths))
         with torch.inference_mode():
             eager = model.score_next(torch.from_numpy(ids), torch.from_numpy(lengths)).numpy()

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distilrec.core.contexts import Asked, contexts_of
 from distilrec.core.errors import ArtifactError
-from distilrec.core.events import Ints, Sequences, histories
+from distilrec.core.events import Ints, Sequences
 from distilrec.serving.distilrec_ranker import Exported, Model, RankerError
 
 
@@ -18,7 +19,7 @@ class ExportedScorer:
 
     def score(self, sequences: Sequences, users: Ints) -> NDArray[np.float32]:
         """Shape (B, V)."""
-        return self.model.scores(self.model.states(*full_length(sequences, users, self.model.max_length)))
+        return self.model.scores(self.model.states(*full_length(self.model, sequences, users)))
 
 
 def open_exported(folder: Path, threads: int) -> Exported:
@@ -29,9 +30,9 @@ def open_exported(folder: Path, threads: int) -> Exported:
         raise ArtifactError("DR-ART-001", str(error)) from None
 
 
-def full_length(sequences: Sequences, users: Ints, max_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Histories padded to the model's length, as the exported graph takes them."""
-    ids_BL, lengths_B = histories(sequences, users, max_length)
-    padded = np.full((len(users), max_length), sequences.num_items, dtype=np.int64)
+def full_length(model: Asked, sequences: Sequences, users: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Contexts padded to the model's length, as the exported graph takes them."""
+    ids_BL, lengths_B = contexts_of(model, sequences, users)
+    padded = np.full((len(users), model.max_length), sequences.num_items, dtype=np.int64)
     padded[:, : ids_BL.shape[1]] = ids_BL
     return padded, lengths_B

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from distilrec.core.bert4rec import BERT4Rec
 from distilrec.core.config import Retrain, Teach
 from distilrec.core.dropout import Dropout
 from distilrec.core.errors import ArtifactError
+from distilrec.core.factors import USER_MODELS
 from distilrec.core.nextitnet import NextItNet
+from distilrec.core.recommender import Recommender
 from distilrec.core.sasrec import SASRec
-from distilrec.core.sequence_model import SequenceModel
 from distilrec.core.space import Genotype
 from distilrec.core.spaces import genotype_of, student_of
 from distilrec.io.jsons import read_json, write_json
@@ -34,9 +36,11 @@ class TeacherShape:
     inner: int
     dilations: tuple[int, ...]
     dropout: float
+    num_users: int = 0
+    """Of a model that knows them by number."""
 
     @classmethod
-    def of(cls, config: Teach, num_items: int, max_length: int) -> "TeacherShape":
+    def of(cls, config: Teach, num_items: int, max_length: int, num_users: int = 0) -> "TeacherShape":
         return cls(
             config.model,
             num_items,
@@ -47,20 +51,22 @@ class TeacherShape:
             config.inner,
             config.dilations,
             config.dropout,
+            num_users if config.knows_users else 0,
         )
 
-    def build(self) -> SequenceModel:
+    def build(self) -> Recommender:
         """Raises KeyError for a model that this version does not have."""
         shared = (self.num_items, self.width, self.max_length, Dropout(self.dropout), self.num_blocks)
-        makers: dict[str, Callable[[], SequenceModel]] = {
+        makers: dict[str, Callable[[], Recommender]] = {
             "sasrec": lambda: SASRec(*shared, self.num_heads, self.inner),
             "bert4rec": lambda: BERT4Rec(*shared, self.num_heads, self.inner),
             "nextitnet": lambda: NextItNet(*shared, tuple(self.dilations)),
+            **{name: partial(model, self.num_users, self.num_items, self.width) for name, model in USER_MODELS.items()},
         }
         return makers[self.model]()
 
 
-def build_student(num_items: int, config: Retrain, genotype: Genotype) -> SequenceModel:
+def build_student(num_items: int, config: Retrain, genotype: Genotype) -> Recommender:
     return student_of(num_items, Dropout(config.dropout), genotype)
 
 
@@ -78,7 +84,7 @@ def save_teacher(folder: Path, shape: TeacherShape, weights: dict[str, Tensor], 
     write_json(folder / "history.json", history)
 
 
-def load_teacher(folder: Path) -> tuple[SequenceModel, dict[str, Any]]:
+def load_teacher(folder: Path) -> tuple[Recommender, dict[str, Any]]:
     """The model in eval mode and the manifest of its folder, verified."""
     manifest = manifest_of(folder, "teach")
     try:
@@ -98,7 +104,7 @@ def save_student(
     write_json(folder / "history.json", history)
 
 
-def load_student(folder: Path) -> tuple[SequenceModel, dict[str, Any]]:
+def load_student(folder: Path) -> tuple[Recommender, dict[str, Any]]:
     """The model in eval mode and the manifest of its folder, verified."""
     manifest = manifest_of(folder, "retrain")
     num_items = int(read_json(folder / "model.json")["num_items"])

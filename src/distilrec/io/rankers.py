@@ -18,12 +18,18 @@ LANES = 8
 """Vectors are padded to a multiple of it, or half-precision products are not vectorised."""
 
 
-def complete_ranker(folder: Path, items: Path, scene: str, exclude_seen: bool) -> None:
-    """Beside the exported graphs: the scene's item table, the settings, and every file's hash."""
-    table = pq.read_table(items).combine_chunks()
-    with pa.ipc.new_file(folder / "items.arrow", table.schema) as file:
-        file.write_table(table)
+def complete_ranker(folder: Path, items: Path, scene: str, exclude_seen: bool, users: pa.Array | None = None) -> None:
+    """Beside the exported graphs: the scene's item table, the settings, and every file's hash; and the raw ids of
+    `users`, for a model that is asked with them."""
+    _write_table(folder / "items.arrow", pq.read_table(items).combine_chunks())
+    if users is not None:
+        _write_table(folder / "users.arrow", pa.table({"user": users}).combine_chunks())
     write_settings(folder, {"scene": scene, "exclude_seen": exclude_seen})
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(table)
 
 
 def write_indexed(source: Path, target: Path, vectors_VD: NDArray[np.float32], effort: int, threads: int) -> None:

@@ -22,12 +22,14 @@ class RankerFacts:
 
     Attributes:
         example: some of its item ids.
+        example_users: some of its user ids; empty if it is asked with histories alone.
     """
 
     example: tuple[str | int, ...]
     exclude_seen: bool
     default_k: int
     has_index: bool
+    example_users: tuple[str | int, ...] = ()
 
 
 class Registry:
@@ -101,7 +103,7 @@ class Registry:
                 code_paths=[str(code / "distilrec_ranker.py")],
                 artifacts={name: str(path) for name, path in artifacts.items()},
                 signature=_signature(mlflow, ranker),
-                input_example=pd.DataFrame({"history": [list(ranker.example)]}),
+                input_example=pd.DataFrame(_example(ranker)),
                 pip_requirements=[
                     f"mlflow=={mlflow.__version__}",
                     *(f"{name}=={installed(name)}" for name in packages),
@@ -141,6 +143,12 @@ class Registry:
             entry, shown = log.latest(), entry
 
 
+def _example(ranker: RankerFacts) -> dict[str, list[Any]]:
+    """One user."""
+    users = {"user": list(ranker.example_users[:1])} if ranker.example_users else {}
+    return {**users, "history": [list(ranker.example)]}
+
+
 def _signature(mlflow: Any, ranker: RankerFacts) -> Any:
     schema = mlflow.types.schema
     kind = "long" if isinstance(ranker.example[0], int) else "string"
@@ -148,8 +156,9 @@ def _signature(mlflow: Any, ranker: RankerFacts) -> Any:
     # A null among text ids would make MLflow 3.17 cut the others to one letter: there the ranker itself checks.
     asked = ids if kind == "long" else schema.Array(schema.AnyType())
     spec, param = mlflow.types.ColSpec, mlflow.types.ParamSpec
+    users = [spec("long" if isinstance(user, int) else "string", "user") for user in ranker.example_users[:1]]
     return mlflow.models.ModelSignature(
-        inputs=mlflow.types.Schema([spec(asked, "history")]),
+        inputs=mlflow.types.Schema([*users, spec(asked, "history", required=not users)]),
         outputs=mlflow.types.Schema(
             [spec(ids, "items"), spec(doubles, "scores"), spec("long", "num_unknown"), spec("boolean", "is_fallback")]
         ),

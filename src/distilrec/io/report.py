@@ -42,7 +42,7 @@ def render_scene(report: SceneReport) -> str:
         "latency": latency_distribution(report.samples_ms),
         "throughput": throughput_by_batch(summary["timings"]),
         "curves": training_curves(curves, summary["deciding"]),
-        "architecture": architecture_curves(curves["search"], rows),
+        **({"architecture": architecture_curves(curves["search"], rows)} if rows else {}),
     }
     embedded = {name: _data_uri(svg) for name, svg in pictures.items()}
     return template("scene.html").render(s=summary, pictures=embedded, examples=report.examples)

@@ -1,9 +1,10 @@
 """The ranker: raw item ids in, the best raw item ids out. A module of its own, because it travels inside the
 registered model to places where neither distilrec nor torch is installed.
 
-A folder holds it: `encoder.onnx` (item indices to the state after the newest), `scorer.onnx` (states to scores of the
-catalogue), `items.arrow` (raw ids in the order of the indices, and how often each occurs), `ranker.json` (settings, and
-every file's sha256), and for a large catalogue `index.faiss`, an index of the item vectors.
+A folder holds it: `encoder.onnx` (item indices to the state after the newest, or a user's index to its state),
+`scorer.onnx` (states to scores of the catalogue), `items.arrow` (raw ids in the order of the indices, and how often
+each occurs), `users.arrow` (raw ids likewise) if the model is asked with users, `ranker.json` (settings, and every
+file's sha256), and for a large catalogue `index.faiss`, an index of the item vectors.
 
 Shapes: B users, L the model's length, D its width, V items, C candidates of a user.
 """
@@ -30,7 +31,10 @@ MOST_OF_INDEX = 0.1
 """Share of the catalogue that may be asked of an index or barred from it; beyond it all scores are computed."""
 DEFAULT_K = 10
 ONE_BY_ONE = "one-by-one"
-"""Metadata of graphs whose answers would depend on who else is in the batch: quantised activations share a range."""
+"""Metadata of graphs that take one user at a time: quantised activations of a batch share a range, so that answers
+would depend on who else is in it; and a hidden layer over the catalogue is as large for one user as scores for many."""
+USERS = "users"
+"""First input of an encoder that is asked with users; of others it is called `ids`."""
 
 Id = str | int
 States = NDArray[np.float32]
@@ -48,7 +52,7 @@ class Recommendation:
         items: raw ids, best first; fewer than k where fewer are allowed.
         scores: of the model; event counts where `is_fallback`.
         num_unknown: ids of the history that the model does not know, and skipped.
-        is_fallback: nothing of the history is known, so these are the scene's most popular items.
+        is_fallback: nothing of the history is known, or the user is not, so these are the scene's most popular items.
     """
 
     items: list[Id]
@@ -59,16 +63,18 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class LookedUp:
-    """Histories as item indices.
+    """Users as the model is asked about them, and their histories as item indices.
 
     Attributes:
-        ids_BL: the newest L known items, padded on the right with V.
+        ids_BL: the newest L known items, padded on the right with V; or the user's index.
         lengths_B: how many of them are real; at least 1, so that the model can be asked.
+        is_known: whether the model's answer says anything; if not, what is popular takes its place.
         seen: all known items of each history.
     """
 
     ids_BL: NDArray[np.int64]
     lengths_B: NDArray[np.int64]
+    is_known: list[bool]
     seen: list[NDArray[np.int64]]
     num_unknown: list[int]
 
@@ -86,8 +92,9 @@ class Scored:
 
 
 class Model(Protocol):
-    """What ranks: states of histories, and scores of states."""
+    """What ranks: states of histories or users, and scores of states."""
 
+    asked_with: str
     max_length: int
     num_items: int
 
@@ -96,33 +103,37 @@ class Model(Protocol):
     def scores(self, states_BD: States) -> NDArray[np.float32]: ...
 
 
+class _Graph:
+    def __init__(self, path: Path, threads: int) -> None:
+        self.session = _session(path, threads)
+        self.is_one_by_one = ONE_BY_ONE in self.session.get_modelmeta().custom_metadata_map
+
+    def run(self, output: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        if not self.is_one_by_one:
+            answer: NDArray[np.float32] = self.session.run([output], inputs)[0]
+            return answer
+        count = len(next(iter(inputs.values())))
+        rows = [{name: value[row : row + 1] for name, value in inputs.items()} for row in range(count)]
+        return np.concatenate([self.session.run([output], row)[0] for row in rows])
+
+
 class Exported:
     """A model's two graphs on ONNX Runtime, CPU."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        self.encoder = _session(folder / "encoder.onnx", threads)
-        self.scorer = _session(folder / "scorer.onnx", threads)
-        self.max_length = int(self.encoder.get_inputs()[0].shape[1])
-        self.num_items = int(self.scorer.get_outputs()[0].shape[1])
-        self.is_one_by_one = ONE_BY_ONE in self.encoder.get_modelmeta().custom_metadata_map
+        self.encoder = _Graph(folder / "encoder.onnx", threads)
+        self.scorer = _Graph(folder / "scorer.onnx", threads)
+        asked = self.encoder.session.get_inputs()[0]
+        self.asked_with, self.max_length = str(asked.name), int(asked.shape[1])
+        self.num_items = int(self.scorer.session.get_outputs()[0].shape[1])
 
     def states(self, ids_BL: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> States:
         """Shape (B, D)."""
-        return self._run(self.encoder, "states", {"ids": ids_BL, "lengths": lengths_B})
+        return self.encoder.run("states", {self.asked_with: ids_BL, "lengths": lengths_B})
 
     def scores(self, states_BD: States) -> NDArray[np.float32]:
         """Shape (B, V)."""
-        return self._run(self.scorer, "scores", {"states": states_BD})
-
-    def _run(
-        self, session: onnxruntime.InferenceSession, output: str, inputs: dict[str, NDArray[Any]]
-    ) -> NDArray[np.float32]:
-        if not self.is_one_by_one:
-            answer: NDArray[np.float32] = session.run([output], inputs)[0]
-            return answer
-        count = len(next(iter(inputs.values())))
-        rows = [{name: value[row : row + 1] for name, value in inputs.items()} for row in range(count)]
-        return np.concatenate([session.run([output], row)[0] for row in rows])
+        return self.scorer.run("scores", {"states": states_BD})
 
 
 class Index:
@@ -178,6 +189,42 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         raise RankerError(f"{path} cannot be read as a model: {words}") from None
 
 
+class Names:
+    """Raw ids in the order of their indices."""
+
+    def __init__(self, column: pa.ChunkedArray, what: str) -> None:
+        self.ids: list[Id] = column.to_pylist()
+        self.what = what
+        self.index_of = {name: index for index, name in enumerate(self.ids)}
+        self.kind: type[str] | type[int] = int if pa.types.is_integer(column.type) else str
+
+    def known(self, ids: Iterable[Id], where: str) -> list[int]:
+        """The indices of those that there are."""
+        found = []
+        name: Any
+        for name in ids:
+            if self.kind is int and isinstance(name, np.integer):
+                name = int(name)
+            if not isinstance(name, self.kind) or isinstance(name, bool):
+                kind = "whole numbers" if self.kind is int else "text"
+                raise RankerError(f"{where} holds {_shown(name)}; the {self.what} of this scene are {kind}")
+            index = self.index_of.get(name)
+            if index is not None:
+                found.append(index)
+        return found
+
+
+def _table(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _users(folder: Path, settings: dict[str, Any]) -> pa.Table:
+    if "users.arrow" not in settings["files"]:
+        raise RankerError(f"{folder / 'ranker.json'} does not list users.arrow")
+    return _table(folder / "users.arrow")
+
+
 class Ranker:
     """Ready to answer; threads may share it."""
 
@@ -192,33 +239,39 @@ class Ranker:
         self.max_length, self.num_items = self.model.max_length, self.model.num_items
         effort = settings.get("index_effort")
         self.index = None if effort is None else Index(folder / "index.faiss", effort, threads)
-        with pa.memory_map(str(folder / "items.arrow")) as file:
-            table = pa.ipc.open_file(file).read_all()
-        self.ids: list[Id] = table["item"].to_pylist()
+        table = _table(folder / "items.arrow")
+        self.items = Names(table["item"], "item ids")
+        self.users = Names(_users(folder, settings)["user"], "user ids") if self.model.asked_with == USERS else None
         self.popularity = table["num_events"].to_numpy().astype(np.float32)
         if len(self.ids) != self.num_items:
             raise RankerError(f"{folder}: {len(self.ids)} ids for a model of {self.num_items} items")
-        self.index_of = {item: index for index, item in enumerate(self.ids)}
-        self.kind: type[str] | type[int] = int if pa.types.is_integer(table["item"].type) else str
         self.exclude_seen: bool = settings["exclude_seen"]
         self.default_k = min(DEFAULT_K, self.num_items)
 
+    @property
+    def ids(self) -> list[Id]:
+        """Of the items, in the order of the indices."""
+        return self.items.ids
+
     def recommend(
         self,
-        histories: Sequence[Sequence[Id]],
+        histories: Sequence[Sequence[Id]] | None = None,
         k: int | None = None,
         exclude_seen: bool | None = None,
         exclude: Sequence[Id] = (),
         allow: Sequence[Id] | None = None,
+        users: Sequence[Id] | None = None,
     ) -> list[Recommendation]:
         """The best k items of each user.
 
         Args:
-            histories: raw item ids of each user, the most recent last.
+            histories: raw item ids of each user, the most recent last. A model that is asked with users needs none:
+                then they only say what was seen.
             k: ten by default, or the whole of a smaller catalogue.
             exclude_seen: leave out what the history holds; by default as the scene was evaluated.
             exclude: never to be recommended; ids that are not known are passed over.
             allow: if given, nothing else is recommended; ids that are not known are passed over.
+            users: raw ids, for a model that is asked with users, and for no other.
 
         Raises:
             RankerError: says what cannot be used.
@@ -229,7 +282,7 @@ class Ranker:
             raise RankerError(f"k is {_shown(k)}; it is {limits}")
         if not isinstance(exclude_seen, bool | np.bool_ | None):
             raise RankerError(f"exclude_seen is {_shown(exclude_seen)}; it is true or false")
-        histories = _listed(histories, "histories", "a list of histories")
+        histories, users = self._asked(histories, users)
         if not 1 <= len(histories) <= MOST_USERS:
             raise RankerError(f"{len(histories)} users in one request; it takes 1 to {MOST_USERS}")
         leaves_out = self.exclude_seen if exclude_seen is None else exclude_seen
@@ -237,27 +290,55 @@ class Ranker:
         size = max(1, min(MOST_AT_ONCE, MOST_SCORES // self.num_items))
         answers: list[Recommendation] = []
         for first in range(0, len(histories), size):
-            looked_up = self.look_up(histories[first : first + size], first)
+            some = slice(first, first + size)
+            looked_up = self.look_up(histories[some], None if users is None else users[some], first)
             states_BD = self.model.states(looked_up.ids_BL, looked_up.lengths_B)
             scored = self.scored(states_BD, looked_up, k, leaves_out, is_barred_V)
             answers += self.best(scored, looked_up, k, leaves_out, is_barred_V)
         return answers
 
-    def look_up(self, histories: Sequence[Sequence[Id]], first: int = 0) -> LookedUp:
+    def _asked(
+        self, histories: Sequence[Sequence[Id]] | None, users: Sequence[Id] | None
+    ) -> tuple[list[Sequence[Id]], list[Id] | None]:
+        """Both as lists, equally long."""
+        if self.users is None:
+            if users is not None:
+                raise RankerError("this ranker is asked with histories, and knows no users")
+            return _listed(histories, "histories", "a list of histories"), None
+        if users is None:
+            raise RankerError("this ranker is asked with users, and there are none in the request")
+        users = _listed(users, "users", "a list of user ids")
+        histories = [()] * len(users) if histories is None else _listed(histories, "histories", "a list of histories")
+        if len(histories) != len(users):
+            raise RankerError(f"{len(histories)} histories for {len(users)} users; give each one, or none at all")
+        return histories, users
+
+    def look_up(self, histories: Sequence[Sequence[Id]], users: Sequence[Id] | None = None, first: int = 0) -> LookedUp:
         """`first` is the number of the first user, for the sentence of an error."""
         known, num_unknown = [], []
         for number, history in enumerate(histories, start=first):
             history = _listed(history, f"history of user {number}", "a list of item ids")
-            indices = self._known(history, f"history of user {number}")
+            indices = self.items.known(history, f"history of user {number}")
             known.append(np.array(indices, dtype=np.int64))
             num_unknown.append(len(history) - len(indices))
+        asked = self._newest(known) if users is None else self._numbers(users)
+        return LookedUp(*asked, known, num_unknown)
+
+    def _newest(self, known: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[bool]]:
         ids_BL = np.full((len(known), self.max_length), self.num_items, dtype=np.int64)
         lengths_B = np.ones(len(known), dtype=np.int64)
         for row, indices_N in enumerate(known):
             newest = indices_N[-self.max_length :]
             ids_BL[row, : len(newest)] = newest
             lengths_B[row] = max(1, len(newest))
-        return LookedUp(ids_BL, lengths_B, known, num_unknown)
+        return ids_BL, lengths_B, [len(seen) > 0 for seen in known]
+
+    def _numbers(self, users: Sequence[Id]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[bool]]:
+        """The model is asked about its first user in place of one that it does not know."""
+        assert self.users is not None, "as recommend checks"
+        found = [self.users.known([user], "users") for user in users]
+        ids_BL = np.array([number or [0] for number in found], dtype=np.int64)
+        return ids_BL, np.ones(len(found), dtype=np.int64), [bool(number) for number in found]
 
     def scored(
         self,
@@ -289,9 +370,9 @@ class Ranker:
         """Overwrites scores of the catalogue that are left out; of equal ones the first candidate is first. The unknown
         get what is popular."""
         answers = []
-        for row, seen in enumerate(looked_up.seen):
-            items_C = None if scored.items_BC is None or not len(seen) else scored.items_BC[row]
-            scores_C = scored.scores_BC[row] if len(seen) else self.popularity.copy()
+        for row, (seen, is_known) in enumerate(zip(looked_up.seen, looked_up.is_known, strict=True)):
+            items_C = None if scored.items_BC is None or not is_known else scored.items_BC[row]
+            scores_C = scored.scores_BC[row] if is_known else self.popularity.copy()
             if items_C is None and is_barred_V is not None:
                 scores_C[is_barred_V] = -math.inf
             if items_C is None and leaves_out_seen:
@@ -303,34 +384,20 @@ class Ranker:
                     [self.ids[index] for index in chosen],
                     scores_C[best].tolist(),
                     looked_up.num_unknown[row],
-                    not len(seen),
+                    not is_known,
                 )
             )
         return answers
 
     def _barred(self, exclude: Sequence[Id], allow: Sequence[Id] | None) -> NDArray[np.bool_] | None:
-        barred = self._known(_listed(exclude, "exclude", "a list of item ids"), "exclude")
+        barred = self.items.known(_listed(exclude, "exclude", "a list of item ids"), "exclude")
         if allow is None and not barred:
             return None
         is_barred_V = np.full(self.num_items, allow is not None)
         if allow is not None:
-            is_barred_V[self._known(_listed(allow, "allow", "a list of item ids"), "allow")] = False
+            is_barred_V[self.items.known(_listed(allow, "allow", "a list of item ids"), "allow")] = False
         is_barred_V[barred] = True
         return is_barred_V
-
-    def _known(self, ids: Iterable[Id], where: str) -> list[int]:
-        found = []
-        item: Any
-        for item in ids:
-            if self.kind is int and isinstance(item, np.integer):
-                item = int(item)
-            if not isinstance(item, self.kind) or isinstance(item, bool):
-                kind = "whole numbers" if self.kind is int else "text"
-                raise RankerError(f"{where} holds {_shown(item)}; the item ids of this scene are {kind}")
-            index = self.index_of.get(item)
-            if index is not None:
-                found.append(index)
-        return found
 
 
 def top(scores_V: NDArray[np.float32], k: int) -> NDArray[np.int64]:

@@ -1,7 +1,9 @@
 """The ranker as an MLflow model, from code: nothing is unpickled.
 
-Input column `history`: for each user the raw item ids, most recent last. Parameters: `k`, `exclude_seen`, `exclude`,
-and `allow`, which means everything if it is empty. Output columns: those of `Recommendation`.
+Input column `history`: for each user the raw item ids, most recent last. A model that is asked with users has a column
+`user` of raw ids too, and its `history`, which only says what was seen, may be left out. Parameters: `k`,
+`exclude_seen`, `exclude`, and `allow`, which means everything if it is empty. Output columns: those of
+`Recommendation`.
 """
 
 import os
@@ -27,13 +29,17 @@ class RankerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         options = {name: _plain(value) for name, value in (params or {}).items()}
-        histories = [_plain(history) for history in model_input["history"]]
+        histories = _column(model_input, "history")
         options["allow"] = options.get("allow") or None
         try:
-            answers = self.ranker.recommend(histories, **options)
+            answers = self.ranker.recommend(histories, users=_column(model_input, "user"), **options)
         except self.refusal as error:
             raise mlflow.exceptions.MlflowException.invalid_parameter_value(str(error)) from None
         return pd.DataFrame([asdict(answer) for answer in answers])
+
+
+def _column(model_input: pd.DataFrame, name: str) -> list[Any] | None:
+    return [_plain(value) for value in model_input[name]] if name in model_input else None
 
 
 def _plain(value: Any) -> Any:

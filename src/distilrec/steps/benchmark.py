@@ -3,6 +3,7 @@ from raw item ids to the ten best raw item ids."""
 
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from distilrec.core.config import Benchmark, SceneConfig
-from distilrec.core.cost import ModelCost, model_cost
+from distilrec.core.cost import model_cost
 from distilrec.core.events import Floats
 from distilrec.core.latency import Limits, Percentiles, median_ratio
-from distilrec.core.sequence_model import SequenceModel
+from distilrec.core.recommender import Recommender
 from distilrec.io.jsons import write_json
 from distilrec.io.machine import describe_machine
 from distilrec.io.models import load_student, load_teacher
@@ -27,7 +28,7 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.footprint import file_bytes, joules_per_1000, resident_mb
 from distilrec.steps.limits import measured_limits
-from distilrec.steps.timing import PARTS, Pace, Request, interleaved, requests
+from distilrec.steps.timing import PARTS, Pace, interleaved, requests
 
 MODELS = ("teacher", "student")
 SERVABLE = tuple(f"{model}_{form}" for form in ("onnx", "int8") for model in MODELS)
@@ -50,7 +51,7 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
     """Returns the manifest."""
     teacher_model, teacher_manifest = load_teacher(teacher)
     student_model, student_manifest = load_student(student)
-    models: dict[str, SequenceModel] = {"teacher": teacher_model, "student": student_model}
+    models: dict[str, Recommender] = {"teacher": teacher_model, "student": student_model}
     knobs, rankers = config.benchmark, student / "rankers"
     sizes = _batch_sizes(knobs, student_model)
     limits = {threads: measured_limits(threads) for threads in _threads(knobs)}
@@ -84,7 +85,7 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
         "timings": [
             row
             for (threads, size), samples in timed.items()
-            for row in _rows(samples, threads, size, models, costs, limits[threads], config.seed)
+            for row in _rows(samples, threads, size, models, limits[threads], config.seed)
         ],
         "footprint": _footprints(rankers, config),
     }
@@ -101,7 +102,7 @@ def _threads(knobs: Benchmark) -> list[int]:
     return sorted({1, os.cpu_count() or 1, knobs.threads})
 
 
-def _batch_sizes(knobs: Benchmark, model: SequenceModel) -> list[int]:
+def _batch_sizes(knobs: Benchmark, model: Recommender) -> list[int]:
     """One, and those whose scores can be held."""
     return sorted({1} | {size for size in knobs.batch_sizes if size * model.num_items <= 4 * MOST_SCORES})
 
@@ -109,8 +110,9 @@ def _batch_sizes(knobs: Benchmark, model: SequenceModel) -> list[int]:
 class _Eager:
     """A trained model as torch runs it."""
 
-    def __init__(self, model: SequenceModel) -> None:
-        self.model, self.max_length, self.num_items = model, model.max_length, model.num_items
+    def __init__(self, model: Recommender) -> None:
+        self.model, self.asked_with = model, model.asked_with
+        self.max_length, self.num_items = model.max_length, model.num_items
 
     def states(self, ids_BL: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -130,9 +132,7 @@ def _servable(config: SceneConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*SERVABLE, config.serve.timed)))
 
 
-def _candidates(
-    models: dict[str, SequenceModel], rankers: Path, threads: int, config: SceneConfig
-) -> dict[str, Ranker]:
+def _candidates(models: dict[str, Recommender], rankers: Path, threads: int, config: SceneConfig) -> dict[str, Ranker]:
     torch.set_num_threads(threads)
     found = {f"{name}_eager": Ranker(rankers / f"{name}_onnx", model=_Eager(models[name])) for name in MODELS}
     return found | {name: open_ranker(rankers / name, threads) for name in _servable(config)}
@@ -140,7 +140,7 @@ def _candidates(
 
 def _timed(candidates: dict[str, Ranker], size: int, config: SceneConfig) -> Samples:
     knobs = config.benchmark
-    asked = requests(next(iter(candidates.values())).ids, config.max_length, size, config.seed)
+    asked = requests(next(iter(candidates.values())), config.max_length, size, config.seed)
     if size == 1:
         return interleaved(candidates, asked, Pace(knobs.warmup, knobs.repeats))
     return interleaved(candidates, asked, Pace(max(2, knobs.warmup // size), knobs.repeats, knobs.seconds))
@@ -150,8 +150,7 @@ def _rows(
     samples: Samples,
     threads: int,
     size: int,
-    models: dict[str, SequenceModel],
-    costs: dict[str, ModelCost],
+    models: dict[str, Recommender],
     limits: Limits,
     seed: int,
 ) -> list[dict[str, Any]]:
@@ -160,7 +159,7 @@ def _rows(
     for candidate, parts in samples.items():
         name, form = candidate.split("_")
         teacher = f"teacher_{'onnx' if form == 'indexed' else form}"
-        floor_ms = _floor_ms(models[name], costs[name], size, limits)
+        floor_ms = _floor_ms(models[name], size, limits)
         p50_ms = {part: float(np.median(values)) for part, values in parts.items()}
         rows.append(
             {
@@ -179,11 +178,12 @@ def _rows(
     return rows
 
 
-def _floor_ms(model: SequenceModel, cost: ModelCost, size: int, limits: Limits) -> float:
+def _floor_ms(model: Recommender, size: int, limits: Limits) -> float:
     """Of the encoder in single precision, as much of it as a state needs."""
     macs = size * model.macs_to_state()
-    read = FLOAT * (cost.encoder_params + size * model.reach * model.width) + INT64 * size * (model.max_length + 1)
-    return limits.floor_ms(macs, read + FLOAT * size * model.width)
+    looked_up = size * model.reach * model.state_width
+    read = FLOAT * (model.params_to_state() + looked_up) + INT64 * size * (model.max_length + 1)
+    return limits.floor_ms(macs, read + FLOAT * size * model.state_width)
 
 
 def _footprints(rankers: Path, config: SceneConfig) -> dict[str, dict[str, Any]]:
@@ -192,8 +192,8 @@ def _footprints(rankers: Path, config: SceneConfig) -> dict[str, dict[str, Any]]
     for name in _servable(config):
         folder = rankers / name
         ranker = open_ranker(folder)
-        asked: Request = requests(ranker.ids, config.max_length, 1, config.seed)[0]
-        joules, how = joules_per_1000(lambda ranker=ranker, asked=asked: ranker.recommend(asked))  # type: ignore[misc]
+        histories, users = requests(ranker, config.max_length, 1, config.seed)[0]
+        joules, how = joules_per_1000(partial(ranker.recommend, histories, users=users))
         found[name] = {
             "resident_mb": resident_mb(folder),
             "file_bytes": file_bytes(folder),

@@ -8,7 +8,7 @@ from distilrec.core.config import SceneConfig
 from distilrec.core.cost import model_cost
 from distilrec.core.errors import ArtifactError
 from distilrec.core.space import inherited
-from distilrec.core.spaces import space_of
+from distilrec.core.spaces import family_of
 from distilrec.io.drawing import draw_genotype
 from distilrec.io.jsons import as_json, read_json, write_json
 from distilrec.io.models import build_student, load_weights, save_weights
@@ -21,7 +21,7 @@ def derive(config: SceneConfig, search: Path, out: Path, adapters: Adapters) -> 
     """What the search chose, without what carries nothing. Returns the manifest."""
     manifest = manifest_of(search, "search")
     found = read_json(search / "choice.json")
-    space = space_of(config.search, config.max_length)
+    space = family_of(config).space(config.search, config.max_length)
     asked = as_json(asdict(space))
     if found["space"] != asked:
         raise ArtifactError("DR-ART-001", f"{search} was searched in {found['space']}, the scene says {asked}")

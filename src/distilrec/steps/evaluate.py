@@ -24,7 +24,7 @@ from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset
 
 MISS = 2**40
-"""The rank of a target that a champion's catalogue lacks, or that it has no history for."""
+"""The rank of a target that a champion's catalogue lacks, or of a user of whom it knows nothing."""
 EXAMPLE_LENGTH = 5
 MOST_OF_RECALL = 5000
 """Users whose exact answer is compared with the index's."""
@@ -101,9 +101,9 @@ def _index_recall(rankers: Path, data: OpenDataset, config: SceneConfig) -> floa
     ids, lengths = histories(past, users, config.max_length)
     names = data.dataset.item_ids.to_pylist()
     asked = [[names[item] for item in row[:length]] for row, length in zip(ids.tolist(), lengths, strict=True)]
-    exact, found = (
-        open_ranker(rankers / form, config.threads).recommend(asked) for form in ("student_onnx", "student_indexed")
-    )
+    opened = [open_ranker(rankers / form, config.threads) for form in ("student_onnx", "student_indexed")]
+    who = data.dataset.user_ids.take(pa.array(users)).to_pylist() if opened[0].users else None
+    exact, found = (ranker.recommend(asked, users=who) for ranker in opened)
     shares = [len({*a.items} & {*b.items}) / len(a.items) for a, b in zip(exact, found, strict=True) if a.items]
     return float(np.mean(shares))
 
@@ -113,29 +113,46 @@ def _evaluate_champion(
 ) -> tuple[Ranks, int]:
     """Its ranks on its own catalogue, and the number of test users whose target it lacks."""
     ranker = open_ranker(adapters.registry.ranker_folder(entry), config.threads)
-    return rank_on_own_catalogue(ExportedScorer(ranker.model), ranker.ids, data.dataset, past, targets)
+    own_users = ranker.users.ids if ranker.users else None
+    return rank_on_own_catalogue(ExportedScorer(ranker.model), ranker.ids, data.dataset, past, targets, own_users)
 
 
 def rank_on_own_catalogue(
-    scorer: Scorer, own_ids: Sequence[str | int], dataset: Dataset, past: Sequences, targets: Ints
+    scorer: Scorer,
+    own_ids: Sequence[str | int],
+    dataset: Dataset,
+    past: Sequences,
+    targets: Ints,
+    own_users: Sequence[str | int] | None = None,
 ) -> tuple[Ranks, int]:
-    """Rank with a model of another catalogue: ids are matched, unknown history items skipped, unknown targets
-    missed."""
-    position = {str(item): index for index, item in enumerate(own_ids)}
-    own_of = np.array([position.get(str(item), -1) for item in dataset.item_ids.to_pylist()], dtype=np.int64)
+    """Rank with a model of another catalogue: ids are matched, unknown history items skipped, unknown targets missed.
+    `own_users`: of a model that is asked with users, which are matched too, and missed if it does not know them."""
+    own_of = _matched(dataset.item_ids, own_ids)
     user_of, items = past.events(np.arange(len(past)))
     known = own_of[items] >= 0
-    lengths = np.bincount(user_of[known], minlength=len(past)).astype(np.int64)
-    usable = (lengths > 0) & (own_of[targets] >= 0)
+    stops = np.cumsum(np.bincount(user_of[known], minlength=len(past)), dtype=np.int64)
+    starts = np.concatenate([[0], stops[:-1]])
+    if own_users is None:
+        places, num_places = np.where(stops > starts, np.arange(len(past)), -1), len(past)
+    else:
+        places, num_places = _matched(dataset.user_ids, own_users), len(own_users)
+    usable = (places >= 0) & (own_of[targets] >= 0)
     spread = {variant: np.full(len(past), MISS, dtype=np.int64) for variant in ("kept", "removed")}
-    num_missing = int((own_of[targets] < 0).sum())
-    if not usable.any():
-        return Ranks(**spread), num_missing
-    mine = Sequences.flat(own_of[items[known & usable[user_of]]], lengths[usable], len(own_ids))
-    found = rank_users(scorer, mine, own_of[targets[usable]])
-    for variant, ranks in spread.items():
-        ranks[usable] = found.variant(variant)
-    return Ranks(**spread), num_missing
+    if usable.any():
+        asked = places[usable]
+        own_starts, own_stops, own_targets = np.zeros((3, num_places), dtype=np.int64)
+        own_starts[asked], own_stops[asked], own_targets[asked] = starts[usable], stops[usable], own_of[targets[usable]]
+        mine = Sequences(own_of[items[known]], own_starts, own_stops, len(own_ids))
+        found = rank_users(scorer, mine, own_targets, asked)
+        for variant, ranks in spread.items():
+            ranks[usable] = found.variant(variant)
+    return Ranks(**spread), int((own_of[targets] < 0).sum())
+
+
+def _matched(ids: pa.Array, own: Sequence[str | int]) -> Ints:
+    """The place of each id among the own ones, as text; -1 for those that are not there."""
+    place = {str(name): index for index, name in enumerate(own)}
+    return np.array([place.get(str(name), -1) for name in ids.to_pylist()], dtype=np.int64)
 
 
 def _champion_summary(

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from distilrec_ranker import Ranker
 ranker = Ranker(Path(sys.argv[2]))
-ranker.recommend([ranker.ids[:1] * ranker.max_length])
+ranker.recommend([ranker.ids[:1] * ranker.max_length], users=ranker.users and ranker.users.ids[:1])
 print(Path("/proc/self/statm").read_text().split()[1])
 """
 """A process that does nothing but serve."""

@@ -38,7 +38,7 @@ def plan(config: SceneConfig, as_of: str, store: Store) -> Plan:
     if config.search.space == "fixed":
         limits["search"] = 1
     done = {step: last_epoch(store, config.scene, step, contents[step]) for step in limits}
-    predicted = predicted_seconds(config, counts["num_events"], dataset.sequences.num_items)
+    predicted = predicted_seconds(config, counts["num_users"], counts["num_events"], dataset.sequences.num_items)
     for step, limit in limits.items():
         predicted[step] *= 1 - done[step] / limit
     return Plan(

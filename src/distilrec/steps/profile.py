@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from distilrec.core.config import SceneConfig
-from distilrec.core.errors import RunError
+from distilrec.core.errors import ConfigError, RunError
 from distilrec.core.events import Floats
 from distilrec.core.latency import LatencyTable, fit_table
 from distilrec.core.sequence_model import initialise
@@ -32,6 +32,8 @@ def profile(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -
     writes JSON."""
     if not out.resolve().parent.is_dir():
         raise RunError("DR-RUN-004", f"{out} cannot be written: there is no folder {out.resolve().parent}")
+    if config.teach.knows_users:
+        raise ConfigError("DR-CONF-005", f"teach: model {config.teach.model} has one student, and no part to profile")
     data = open_dataset(dataset)
     num_items = data.sequences.num_items
     space, knobs = space_of(config.search, config.max_length), config.benchmark
@@ -46,7 +48,7 @@ def profile(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -
             complete_ranker(ranker, dataset / "items.parquet", config.scene, data.deciding == "removed")
             candidates[str(index)] = open_ranker(ranker, knobs.threads)
             adapters.progress.tick("exporting", batch=index + 1, num_batches=len(genotypes))
-        asked = requests(candidates["0"].ids, config.max_length, 1, config.seed)
+        asked = requests(candidates["0"], config.max_length, 1, config.seed)
         samples_ms = interleaved(candidates, asked, Pace(knobs.warmup, knobs.repeats))
         joules = _joules(candidates, asked[0])
     p50_ms = np.array([np.median(samples_ms[name]["whole"]) for name in candidates])
@@ -60,7 +62,7 @@ def _joules(candidates: dict[str, Ranker], request: Request) -> Floats | None:
     """Of a thousand requests to each; None where the machine does not count."""
     found = []
     for ranker in candidates.values():
-        joules, _ = joules_per_1000(lambda ranker=ranker: ranker.recommend(request))  # type: ignore[misc]
+        joules, _ = joules_per_1000(lambda ranker=ranker: ranker.recommend(request[0]))  # type: ignore[misc]
         if not joules:
             return None
         found.append(joules)

@@ -125,8 +125,8 @@ def _measured(
         "search": {
             **{key: found[key] for key in ("rows", "limits")},
             "predicted": _predicted(found["predicted_cost"], latency),
-            "mean_entropy_first": float(np.mean(first)),
-            "mean_entropy_last": float(np.mean(last)),
+            "mean_entropy_first": _mean(first),
+            "mean_entropy_last": _mean(last),
             "entropy_last": last,
             "cost_weight_last": search_history[-1]["cost_weight"],
         },
@@ -146,6 +146,11 @@ def _warnings(config: SceneConfig, p50_ms: float) -> list[str]:
     if asked is not None and p50_ms > LATENCY_LEEWAY * asked:
         found.append(f"The p50 that was asked for is {asked:.3f} ms; measured it is {p50_ms:.3f} ms.")
     return found
+
+
+def _mean(values: list[float]) -> float:
+    """0 where nothing was to be decided."""
+    return float(np.mean(values)) if values else 0.0
 
 
 def _entropies(record: dict[str, Any]) -> list[float]:
@@ -225,7 +230,11 @@ def _register(config: SceneConfig, inputs: Inputs, summary: dict[str, Any], run_
         shutil.copytree(inputs.student / "rankers" / config.serve.timed, ranker)
         opened = open_ranker(ranker)
         facts = RankerFacts(
-            tuple(opened.ids[:EXAMPLE_LENGTH]), opened.exclude_seen, opened.default_k, opened.index is not None
+            example=tuple(opened.ids[:EXAMPLE_LENGTH]),
+            exclude_seen=opened.exclude_seen,
+            default_k=opened.default_k,
+            has_index=opened.index is not None,
+            example_users=tuple(opened.users.ids[:1]) if opened.users else (),
         )
         artifacts = {
             "ranker": ranker,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from distilrec.core.errors import ConfigError, RunError
 from distilrec.io.rankers import open_ranker, titles_of
 from distilrec.io.registry import Registry
-from distilrec.serving.distilrec_ranker import Id, Ranker, RankerError, Recommendation
+from distilrec.serving.distilrec_ranker import Id, Names, RankerError, Recommendation
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ def recommend(
     exclude_seen: bool | None,
     exclude: Sequence[str],
     allow: Sequence[str],
+    user: str | None,
     registry: Registry,
 ) -> Answer:
     """Ids are as they are typed; those of a scene with numbers for ids become numbers.
@@ -43,24 +44,25 @@ def recommend(
         raise RunError("DR-REG-002", f"scene {scene} has no champion")
     folder = registry.ranker_folder(entry)
     ranker = open_ranker(folder)
-    lists = [_typed(ranker, ids) for ids in (history, exclude, allow)]
+    lists = [_typed(ranker.items, ids) for ids in (history, exclude, allow)]
+    users = None if user is None else _typed(ranker.users, [user]) if ranker.users else [user]
     try:
-        (found,) = ranker.recommend([lists[0]], k, exclude_seen, lists[1], lists[2] or None)
+        (found,) = ranker.recommend([lists[0]], k, exclude_seen, lists[1], lists[2] or None, users)
     except RankerError as error:
         raise ConfigError("DR-CONF-003", str(error)) from None
     titles = titles_of(folder)
     return Answer(scene, entry.champion, found, [titles[item] for item in found.items])
 
 
-def _typed(ranker: Ranker, ids: Sequence[str]) -> list[Id]:
-    if ranker.kind is str:
+def _typed(names: Names, ids: Sequence[str]) -> list[Id]:
+    if names.kind is str:
         return list(ids)
-    return [_number(item) for item in ids]
+    return [_number(name, names.what) for name in ids]
 
 
-def _number(item: str) -> int:
+def _number(name: str, what: str) -> int:
     try:
-        return int(item)
+        return int(name)
     except ValueError:
-        words = f"item id {item[:40]!r} is no whole number, and those of this scene are"
+        words = f"{name[:40]!r} is no whole number, and the {what} of this scene are"
         raise ConfigError("DR-CONF-003", words) from None

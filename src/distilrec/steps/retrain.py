@@ -1,5 +1,6 @@
 """retrain: train the derived student on, with distillation, and export it and its teacher."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import torch
 
 from distilrec.core.config import Retrain, SceneConfig
+from distilrec.core.contexts import HISTORIES, USERS
 from distilrec.core.distill import LayerDistillation
-from distilrec.core.fit import Fit, TrainingData
+from distilrec.core.fit import Fit, TrainingData, UntilNoBetter
 from distilrec.core.lessons import Distiller, NextItem
 from distilrec.core.objective import Objective
+from distilrec.core.recommender import Recommender
 from distilrec.core.released import RETRAIN as RELEASED_SETTINGS
+from distilrec.core.released import ReleasedStudent
 from distilrec.core.sequence_model import SequenceModel, initialise
 from distilrec.core.spaces import genotype_of
 from distilrec.core.state_terms import StateTerms, sizes_of_states
@@ -21,20 +25,23 @@ from distilrec.io.jsons import read_json, write_json
 from distilrec.io.models import build_student, load_teacher, load_weights, save_student
 from distilrec.io.rankers import complete_ranker, write_indexed
 from distilrec.io.store import manifest_of, whole_folder
+from distilrec.io.tables import read_dataset
+from distilrec.steps import users
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
-from distilrec.steps.inputs import open_dataset
+from distilrec.steps.inputs import OpenDataset, open_dataset
 from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import about_training, seeded, train
 
 
-def write_rankers(folder: Path, name: str, model: SequenceModel, dataset: Path, scene: str, exclude_seen: bool) -> None:
+def write_rankers(folder: Path, name: str, model: Recommender, dataset: Path, scene: str, exclude_seen: bool) -> None:
     """In float32 and int8, called as the latencies call them."""
+    users = read_dataset(dataset).user_ids if model.asked_with == USERS else None
     float32, int8 = folder / f"{name}_onnx", folder / f"{name}_int8"
     export_onnx(model, float32)
     quantise(float32, int8)
     for ranker in (float32, int8):
-        complete_ranker(ranker, dataset / "items.parquet", scene, exclude_seen)
+        complete_ranker(ranker, dataset / "items.parquet", scene, exclude_seen, users)
 
 
 def _terms(
@@ -54,37 +61,16 @@ def retrain(
     genotype_manifest = manifest_of(genotype, "derive")
     architecture = genotype_of(read_json(genotype / "genotype.json"))
     generator = seeded(config, "retrain")
-    is_released = architecture.space == "adarec-as-released"
-    knobs = config.retrain.model_copy(update=RELEASED_SETTINGS if is_released else {})
+    knobs = config.retrain.model_copy(update=RELEASED_SETTINGS if architecture.space == "adarec-as-released" else {})
     student = build_student(data.sequences.num_items, knobs, architecture)
     if knobs.start == "inherited":
         student.load_state_dict(load_weights(genotype))
     else:
-        initialise(student, generator)
-    layers = LayerDistillation(
-        student.width, teacher_model.width, student.num_layers, teacher_model.num_layers, knobs.distillation
-    )
-    initialise(layers, generator)
+        student.initialise(generator)
     inputs = (data.content, str(teacher_manifest["content"]), str(genotype_manifest["content"]))
     content = content_of("retrain", config, *inputs, *adapters.processes.content)
-    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
-    source = teacher_source(teacher_model, knobs.distillation, training_data, adapters)
-    terms = _terms(student, teacher_model, knobs, training_data, generator) if knobs.terms.weights() else None
-    taught = Distiller(source, layers, knobs.distillation, adapters.processes, terms)
-    lesson = NextItem() if is_released else taught
-    training = Fit(
-        student,
-        training_data,
-        knobs,
-        generator,
-        Objective(config.loss, student.num_items),
-        lesson,
-        adapters.processes,
-    )
-    if is_released:  # the first "best" of its fine-tuning
-        scores = training_data.validate(lesson.scorer(student), 0, adapters.processes)
-        training.best = scores[data.deciding]
-        training.best_weights = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    settled = config.model_copy(update={"retrain": knobs})
+    training = BEGIN[student.asked_with](settled, student, teacher_model, data, generator, adapters)
     history = train(training, "retrain", content, config, data.deciding, adapters)
     if adapters.processes.rank:
         return {}
@@ -106,3 +92,41 @@ def retrain(
             adapters.stamp("retrain", written, best_epoch=training.best_epoch, **about_training(history))
         )
     return folder.manifest
+
+
+def _begin(
+    config: SceneConfig,
+    student: Recommender,
+    teacher: Recommender,
+    data: OpenDataset,
+    generator: torch.Generator,
+    adapters: Adapters,
+) -> Fit:
+    assert isinstance(student, SequenceModel) and isinstance(teacher, SequenceModel), "of histories"
+    knobs = config.retrain
+    layers = LayerDistillation(student.width, teacher.width, student.num_layers, teacher.num_layers, knobs.distillation)
+    initialise(layers, generator)
+    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
+    source = teacher_source(teacher, knobs.distillation, training_data, adapters)
+    terms = _terms(student, teacher, knobs, training_data, generator) if knobs.terms.weights() else None
+    taught = Distiller(source, layers, knobs.distillation, adapters.processes, terms)
+    is_released = isinstance(student, ReleasedStudent)
+    lesson = NextItem() if is_released else taught
+    training = Fit(
+        student,
+        training_data,
+        knobs,
+        generator,
+        Objective(config.loss, student.num_items),
+        lesson,
+        adapters.processes,
+    )
+    if is_released:  # the first "best" of its fine-tuning
+        scores = training_data.validate(lesson.scorer(student), 0, adapters.processes)
+        training.best = scores[data.deciding]
+        training.best_weights = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    return training
+
+
+BEGIN: dict[str, Callable[..., UntilNoBetter]] = {HISTORIES: _begin, USERS: users.begin_retraining}
+"""By what the models are asked with."""

@@ -1,10 +1,12 @@
 """search: find the student's architecture by gradient, with distillation and cost."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from distilrec.core.config import SceneConfig
+from distilrec.core.contexts import HISTORIES, USERS
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.dropout import Dropout
 from distilrec.core.errors import ConfigError
@@ -12,16 +14,19 @@ from distilrec.core.fit import TrainingData
 from distilrec.core.fixed import FixedSearch
 from distilrec.core.lessons import Distiller
 from distilrec.core.objective import Objective
+from distilrec.core.recommender import Recommender
 from distilrec.core.released import SEARCH as RELEASED_SETTINGS
 from distilrec.core.released import ReleasedDistiller, ReleasedSearch
 from distilrec.core.search import ArchitectureSearch
 from distilrec.core.sequence_model import SequenceModel, initialise
 from distilrec.core.space import Costs
-from distilrec.core.spaces import SPACES, space_of
+from distilrec.core.spaces import SPACES
 from distilrec.core.teaching import LiveTeacher
+from distilrec.core.user_students import GivenStudent
 from distilrec.io.jsons import write_json
 from distilrec.io.models import load_teacher, save_weights
 from distilrec.io.store import whole_folder
+from distilrec.steps import users
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset
@@ -35,12 +40,11 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
     """Writes the supernet's weights, the choice, the cost table and the distributions over time."""
     data = open_dataset(dataset)
     teacher_model, teacher_manifest = load_teacher(teacher)
-    space = space_of(config.search, config.max_length)
     measured = latency_table(config, data.sequences.num_items)
     costs = costs_of(config, measured)
     inputs = [data.content, str(teacher_manifest["content"]), *([measured.to_json()] if measured else [])]
     content = content_of("search", config, *inputs, *adapters.processes.content)
-    training = _begin(config, costs, data, teacher_model, adapters)
+    training = BEGIN[teacher_model.asked_with](config, costs, data, teacher_model, adapters)
     history = train(training, "search", content, config, data.deciding, adapters)
     if adapters.processes.rank:
         return {}
@@ -49,9 +53,9 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
         save_weights(folder.path, training.weights())
         write_json(folder.path / "history.json", history)
         found = {
-            "space": asdict(space),
+            "space": asdict(costs.space),
             "choice": choice,
-            "rows": [asdict(row) for row in space.rows()],
+            "rows": [asdict(row) for row in costs.space.rows()],
             "num_items": data.sequences.num_items,
             "limits": training.limits,
             "predicted_cost": costs.of(choice),
@@ -66,10 +70,11 @@ def _begin(
     config: SceneConfig,
     costs: Costs,
     data: OpenDataset,
-    teacher: SequenceModel,
+    teacher: Recommender,
     adapters: Adapters,
 ) -> ArchitectureSearch:
     """Raises ConfigError for the release in several processes."""
+    assert isinstance(teacher, SequenceModel), "of histories"
     knobs, generator = config.search, seeded(config, "search")
     is_released = knobs.space == "adarec-as-released"
     if is_released and adapters.processes.count > 1:
@@ -91,3 +96,7 @@ def _begin(
     distiller = Distiller(source, layers, knobs.distillation, adapters.processes)
     begin = FixedSearch if knobs.space == "fixed" else ArchitectureSearch
     return begin(supernet, distiller, training_data, knobs, costs, generator, objective, adapters.processes)
+
+
+BEGIN: dict[str, Callable[..., ArchitectureSearch | GivenStudent]] = {HISTORIES: _begin, USERS: users.begin_search}
+"""By what the teacher is asked with."""

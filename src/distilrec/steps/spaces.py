@@ -7,7 +7,7 @@ from distilrec.core.config import SceneConfig
 from distilrec.core.errors import ConfigError
 from distilrec.core.latency import LatencyTable
 from distilrec.core.space import Costs
-from distilrec.core.spaces import SPACES, space_of
+from distilrec.core.spaces import family_of
 
 BUDGET_KEYS = {"macs": "encoder_macs", "params": "encoder_params"}
 """Where they are not called like the measure."""
@@ -16,13 +16,14 @@ BUDGET_KEYS = {"macs": "encoder_macs", "params": "encoder_params"}
 def costs_of(config: SceneConfig, measured: LatencyTable | None) -> Costs:
     """Raises ConfigError for a budget that no student of the space meets, or a table that lacks what is asked."""
     knobs = config.search
-    space, limits = space_of(knobs, config.max_length), knobs.budget.limits()
+    family, limits = family_of(config), knobs.budget.limits()
+    space = family.space(knobs, config.max_length)
     if measured:
         missing = sorted(set(space.parts) - set(measured.operation_ms))
         missing += sorted(({*knobs.cost_measures, *limits} & {"joules"}) - set(measured.prices))
         if missing:
             raise ConfigError("DR-CONF-007", f"search.latency_table {knobs.latency_table} lacks {missing}")
-    costs = SPACES[knobs.space].costs(space, measured)
+    costs: Costs = family.costs(space, measured)
     try:
         if limits:
             best_within({name: torch.zeros(shape) for name, shape in space.decisions().items()}, costs, limits)

@@ -14,8 +14,8 @@ DISTINCT_REQUESTS = 64
 FEWEST_ROUNDS = 10
 PARTS = ("look_up", "encoder", "scoring", "top_k")
 
-Request = list[list[Id]]
-"""Raw item ids of some users."""
+Request = tuple[list[list[Id]], list[Id] | None]
+"""Raw item ids of some users, and who they are if the ranker is asked with users."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,16 @@ class Pace:
     seconds: float | None = None
 
 
-def requests(ids: Sequence[Id], max_length: int, batch_size: int, seed: int) -> list[Request]:
+def requests(ranker: Ranker, max_length: int, batch_size: int, seed: int) -> list[Request]:
     """Users with full-length histories."""
     random = np.random.default_rng(seed)
-    drawn = random.integers(len(ids), size=(DISTINCT_REQUESTS, batch_size, max_length))
-    return [[[ids[index] for index in user] for user in users] for users in drawn.tolist()]
+    drawn = random.integers(len(ranker.ids), size=(DISTINCT_REQUESTS, batch_size, max_length))
+    histories = [[[ranker.ids[index] for index in user] for user in users] for users in drawn.tolist()]
+    if ranker.users is None:
+        return [(one, None) for one in histories]
+    names = ranker.users.ids
+    numbers = random.integers(len(names), size=(DISTINCT_REQUESTS, batch_size))
+    return [(one, [names[index] for index in row]) for one, row in zip(histories, numbers.tolist(), strict=True)]
 
 
 def interleaved(rankers: Mapping[str, Ranker], asked: Sequence[Request], pace: Pace) -> dict[str, dict[str, Floats]]:
@@ -61,7 +66,7 @@ def interleaved(rankers: Mapping[str, Ranker], asked: Sequence[Request], pace: P
 
 def _timed(ranker: Ranker, request: Request) -> list[float]:
     clock = [time.perf_counter_ns()]
-    looked_up = ranker.look_up(request)
+    looked_up = ranker.look_up(*request)
     clock.append(time.perf_counter_ns())
     states_BD = ranker.model.states(looked_up.ids_BL, looked_up.lengths_B)
     clock.append(time.perf_counter_ns())
