@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from distilrec.core.config import Benchmark, SceneConfig
+from distilrec.core.contexts import HISTORIES, USERS
 from distilrec.core.cost import model_cost
 from distilrec.core.events import Floats
 from distilrec.core.latency import Limits, Percentiles, median_ratio
@@ -40,6 +41,8 @@ RATIOS = (
     ("teacher_eager", "student_onnx"),
 )
 """Of those that were timed."""
+REQUESTS = {HISTORIES: "raw item ids", USERS: "a raw user id and the raw ids of what was seen"}
+"""What is timed, from here on."""
 FLOAT, INT64 = 4, 8
 """Bytes."""
 
@@ -71,7 +74,8 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
             "num_items": student_model.num_items,
             "threads": knobs.threads,
             "rounds": knobs.repeats,
-            "request": f"raw item ids to the {DEFAULT_K} best raw item ids; candidates take turns in each round",
+            "request": f"{REQUESTS[student_model.asked_with]} to the {DEFAULT_K} best raw item ids; candidates take "
+            "turns in each round",
         },
         "machine": describe_machine(),
         "latency": {name: asdict(Percentiles.of(samples)) for name, samples in headline.items()},
