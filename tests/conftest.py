@@ -32,11 +32,15 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def own_environment():
-    """MLflow writes the server it is told into the environment, where the next test's steps would find it."""
+def _own_environment():
+    """MLflow writes the server it is told into the environment, where the next test's steps would find it; what a
+    module's fixture does would outlive even the module."""
     with patch.dict(os.environ):
         yield
+
+
+own_environment = pytest.fixture(autouse=True)(_own_environment)
+environment_of_a_module = pytest.fixture(autouse=True, scope="module")(_own_environment)
 
 
 def generator(seed: int = 0) -> torch.Generator:

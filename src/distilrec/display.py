@@ -182,7 +182,7 @@ def print_plan(plans: list[dict[str, Any]]) -> None:
         table.add_column("what")
         for step in STEPS:
             done, limit = plan["epochs"].get(step, (0, 0))
-            what = f"up to {limit} epochs" if limit else ""
+            what = f"up to {limit} epoch{'s' * (limit > 1)}" if limit else ""
             if done:
                 what = "reused from its checkpoint" if done >= limit else f"resumes after epoch {done} of {limit}"
             table.add_row(step, clock(plan["predicted_seconds"][step]), what)
