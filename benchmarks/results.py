@@ -11,6 +11,8 @@ from distilrec.io.jsons import read_json, write_json
 from distilrec.io.machine import describe_machine, versions
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
+SAME_THREADS = f"threads={THREADS}"
+"""What every scene of a benchmark is told: a step takes its scene's threads, whatever the environment says."""
 
 
 class Results:

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.adarec.ml1m import RUNS
 from benchmarks.peers import ROOT
-from benchmarks.results import Results
+from benchmarks.results import SAME_THREADS, Results
 from distilrec import entry
 from distilrec.core.cost import model_cost
 from distilrec.core.evaluation import rank_users
@@ -23,7 +23,7 @@ from distilrec.steps.spaces import costs_of
 
 SCENE = str(ROOT / "scenes" / "ml1m-under-25.yaml")
 SEEDS = (0, 1, 2)
-RELEASED_EPOCHS = 30
+RELEASED_EPOCHS = 75
 """Of its search, 200 in the release: six hours on one core of a small server."""
 RELEASED = (
     f"search.space=adarec-as-released search.epochs={RELEASED_EPOCHS} retrain.max_epochs=100 retrain.patience=100"
@@ -67,9 +67,9 @@ def latency_budget(results: Results) -> None:
     folder = begun()
     path = folder / "latency.json"
     if not path.is_file():
-        entry.profile(SCENE, "", str(folder / "dataset"), str(path))
+        entry.profile(SCENE, SAME_THREADS, str(folder / "dataset"), str(path))
     table = LatencyTable.from_json(read_json(path))
-    config = load_scene(SCENE, f"search.latency_table={path}")
+    config = load_scene(SCENE, f"{SAME_THREADS} search.latency_table={path}")
     costs = costs_of(config, table)
     least, most = costs.smallest(P50_MS), costs.largest(P50_MS)
     raw = {}
@@ -97,14 +97,14 @@ def begun() -> Path:
     FOLDER.mkdir(parents=True, exist_ok=True)
     os.environ["DISTILREC_STORE"] = str(FOLDER / "store")
     os.environ["DISTILREC_RUN_DIR"] = str(FOLDER)
-    entry.prepare(SCENE, "", "", str(FOLDER / "dataset"))
-    entry.teach(SCENE, "", str(FOLDER / "dataset"), str(FOLDER / "teacher"))
+    entry.prepare(SCENE, SAME_THREADS, "", str(FOLDER / "dataset"))
+    entry.teach(SCENE, SAME_THREADS, str(FOLDER / "dataset"), str(FOLDER / "teacher"))
     return FOLDER
 
 
 def searched_student(folder: Path, out: Path, overrides: str) -> None:
     """Search, derive and retrain; what is finished comes from its checkpoints."""
-    data, teacher = str(folder / "dataset"), str(folder / "teacher")
+    data, teacher, overrides = str(folder / "dataset"), str(folder / "teacher"), f"{SAME_THREADS} {overrides}"
     entry.search(SCENE, overrides, data, teacher, str(out / "search"))
     entry.derive(SCENE, overrides, str(out / "search"), str(out / "genotype"))
     entry.retrain(SCENE, overrides, data, teacher, str(out / "genotype"), str(out / "student"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.adarec.trained import Row, Workshop
 from benchmarks.peers import ROOT
-from benchmarks.results import Results
+from benchmarks.results import SAME_THREADS, Results
 from distilrec import entry
 from distilrec.core.cell import OPERATION, CellSpace, Student
 from distilrec.core.cost import model_cost
@@ -58,7 +58,7 @@ PLAIN: dict[str, dict[str, Callable[[int, int, Dropout], SequenceModel]]] = {
 def workshop(overrides: str = "") -> Workshop:
     """With the teacher of the throughput benchmark, trained if it is not there."""
     shop = _prepared(overrides)
-    entry.teach(SCENE, "", str(RUNS / "dataset"), str(RUNS / "teacher"))
+    entry.teach(SCENE, SAME_THREADS, str(RUNS / "dataset"), str(RUNS / "teacher"))
     return shop
 
 
@@ -67,8 +67,8 @@ def _prepared(overrides: str = "") -> Workshop:
     os.environ["DISTILREC_STORE"] = str(RUNS / "store")
     os.environ["DISTILREC_RUN_DIR"] = str(RUNS)
     RUNS.mkdir(parents=True, exist_ok=True)
-    entry.prepare(SCENE, "", "", str(RUNS / "dataset"))
-    return Workshop(RUNS, load_scene(SCENE, overrides), RUNS / "dataset", RUNS / "teacher")
+    entry.prepare(SCENE, SAME_THREADS, "", str(RUNS / "dataset"))
+    return Workshop(RUNS, load_scene(SCENE, f"{SAME_THREADS} {overrides}"), RUNS / "dataset", RUNS / "teacher")
 
 
 def searched(results: Results) -> None:
@@ -198,8 +198,9 @@ def _folder(seed: int) -> Path:
 def _searched(shop: Workshop, seed: int) -> Row:
     """Searched, derived and trained; what is finished already comes from its checkpoints."""
     folder = _folder(seed)
-    entry.search(SCENE, f"seed={seed}", str(RUNS / "dataset"), str(RUNS / "teacher"), str(folder / "search"))
-    entry.derive(SCENE, f"seed={seed}", str(folder / "search"), str(folder / "genotype"))
+    overrides = f"{SAME_THREADS} seed={seed}"
+    entry.search(SCENE, overrides, str(RUNS / "dataset"), str(RUNS / "teacher"), str(folder / "search"))
+    entry.derive(SCENE, overrides, str(folder / "search"), str(folder / "genotype"))
     return shop.trained("searched", _student(_found(seed)), seed, described=_found(seed).to_json())
 
 

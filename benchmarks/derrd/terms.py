@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.adarec.demo import ndcg_of
 from benchmarks.peers import ROOT
-from benchmarks.results import Results
+from benchmarks.results import SAME_THREADS, Results
 from distilrec import entry
 from distilrec.core.events import Floats
 from distilrec.core.metrics import bootstrap_mean
@@ -44,16 +44,16 @@ def terms(results: Results) -> None:
     dataset, teacher, search, genotype = (str(RUNS / name) for name in ("dataset", "teacher", "search", "genotype"))
     RUNS.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("DISTILREC_STORE", str(RUNS / "store"))
-    _unless(dataset, lambda: entry.prepare(SCENE, "", "", dataset))
-    _unless(teacher, lambda: entry.teach(SCENE, "", dataset, teacher))
-    _unless(search, lambda: entry.search(SCENE, "", dataset, teacher, search))
-    _unless(genotype, lambda: entry.derive(SCENE, "", search, genotype))
+    _unless(dataset, lambda: entry.prepare(SCENE, SAME_THREADS, "", dataset))
+    _unless(teacher, lambda: entry.teach(SCENE, SAME_THREADS, dataset, teacher))
+    _unless(search, lambda: entry.search(SCENE, SAME_THREADS, dataset, teacher, search))
+    _unless(genotype, lambda: entry.derive(SCENE, SAME_THREADS, search, genotype))
     rows: dict[str, list[dict[str, Any]]] = {}
     users: dict[str, list[Floats]] = {}
     for seed in SEEDS:
         for name, overrides in WAYS.items():
             student = str(RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}")
-            asked = f"seed={seed} {SCRATCH} {overrides}".strip()
+            asked = f"{SAME_THREADS} seed={seed} {SCRATCH} {overrides}".strip()
             _unless(
                 student, lambda asked=asked, to=student: entry.retrain(SCENE, asked, dataset, teacher, genotype, to)
             )

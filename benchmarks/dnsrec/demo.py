@@ -9,7 +9,7 @@ from benchmarks.adarec import demo
 from benchmarks.adarec.ml1m import by_seed, kept, mean_ndcg
 from benchmarks.adarec.trained import Row, Workshop
 from benchmarks.dnsrec.trained import found_by, timed, trained
-from benchmarks.results import Results
+from benchmarks.results import SAME_THREADS, Results
 from distilrec import entry
 from distilrec.core.cost import MACS
 from distilrec.core.decisions import Choice, Draw
@@ -48,7 +48,8 @@ FRONT = Path(__file__).with_name("front.svg")
 
 def _workshop() -> Workshop:
     folder = demo.begun()
-    return Workshop(folder, load_scene(demo.SCENE, SETTINGS), folder / "dataset", folder / "teacher")
+    config = load_scene(demo.SCENE, f"{SAME_THREADS} {SETTINGS}")
+    return Workshop(folder, config, folder / "dataset", folder / "teacher")
 
 
 def _space(shop: Workshop) -> TransformerSpace:
@@ -170,7 +171,7 @@ def head_to_head(results: Results) -> None:
     asked = float(np.median(timed({"one": transformer}, shop, 1)["one"]))
     path = shop.folder / "latency.json"
     cells = "search.cells=per-depth search.depth=searched"
-    table = entry.profile(demo.SCENE, cells, str(dataset), str(path))
+    table = entry.profile(demo.SCENE, f"{SAME_THREADS} {cells}", str(dataset), str(path))
     overrides = f"{cells} search.latency_table={path}"
     least = costs_of(load_scene(demo.SCENE, overrides), table).smallest(P50_MS)
     overrides += f" search.budget.p50_ms={max(asked, 1.01 * least):.4f}"

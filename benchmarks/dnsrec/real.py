@@ -12,7 +12,7 @@ from benchmarks.adarec import ml1m as movielens
 from benchmarks.adarec.ml1m import RUNS, SEEDS, by_seed, kept, mean_ndcg
 from benchmarks.adarec.trained import Row, Workshop
 from benchmarks.dnsrec.trained import built, energies, found_by, timed, trained
-from benchmarks.results import Results, median_ratio
+from benchmarks.results import SAME_THREADS, Results, median_ratio
 from benchmarks.throughput.ours import SHARED
 from distilrec import entry
 from distilrec.core.cost import model_cost
@@ -51,9 +51,10 @@ def beauty(results: Results) -> None:
     (folder / "beauty.tsv").write_text("\n".join(["user_id\titem_id\ttimestamp", *rows]) + "\n", encoding="utf-8")
     scene = folder / "beauty.yaml"
     scene.write_text(BEAUTY, encoding="utf-8")
-    entry.prepare(str(scene), "", "", str(folder / "dataset"))
-    entry.teach(str(scene), "", str(folder / "dataset"), str(folder / "teacher"))
-    shop = Workshop(folder, load_scene(str(scene), SETTINGS), folder / "dataset", folder / "teacher")
+    entry.prepare(str(scene), SAME_THREADS, "", str(folder / "dataset"))
+    entry.teach(str(scene), SAME_THREADS, str(folder / "dataset"), str(folder / "teacher"))
+    config = load_scene(str(scene), f"{SAME_THREADS} {SETTINGS}")
+    shop = Workshop(folder, config, folder / "dataset", folder / "teacher")
     _against_full(results, "beauty", str(scene), shop, SEEDS[:1])
 
 

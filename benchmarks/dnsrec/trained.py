@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.adarec.trained import Row, Workshop
+from benchmarks.results import SAME_THREADS
 from distilrec import entry
 from distilrec.core.dropout import Dropout
 from distilrec.core.events import Floats
@@ -33,6 +34,7 @@ def trained(shop: Workshop, name: str, genotype: Genotype, seed: int) -> Row:
 
 def found_by(scene: str, overrides: str, inputs: tuple[str, str], out: Path) -> Genotype:
     """Search and derive on a dataset and its teacher; what is finished comes from its checkpoints."""
+    overrides = f"{SAME_THREADS} {overrides}"
     entry.search(scene, overrides, *inputs, str(out / "search"))
     entry.derive(scene, overrides, str(out / "search"), str(out / "genotype"))
     return genotype_of(read_json(out / "genotype" / "genotype.json"))
