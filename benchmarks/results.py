@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import ROOT
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.machine import describe_machine, versions
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 SAME_THREADS = f"threads={THREADS}"
 """What every scene of a benchmark is told: a step takes its scene's threads, whatever the environment says."""
+
+RUNS = Path(os.environ.get("DISTILREC_BENCH_RUNS", ROOT / "runs" / "benchmarks")).resolve() / f"threads-{THREADS}"
+"""Datasets, teachers and checkpoints, which benchmarks share: other threads train another teacher."""
 
 
 class Results:

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.adarec.trained import Row, Workshop
 from benchmarks.peers import ROOT
-from benchmarks.results import SAME_THREADS, Results
+from benchmarks.results import RUNS, SAME_THREADS, Results
 from distilrec import entry
 from distilrec.core.cell import OPERATION, CellSpace, Student
 from distilrec.core.cost import model_cost
@@ -24,7 +24,6 @@ from distilrec.core.sequence_model import SequenceModel
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.scenes import load_scene
 
-RUNS = Path(os.environ.get("DISTILREC_BENCH_RUNS", ROOT / "runs" / "benchmarks")).resolve()
 SCENE = str(ROOT / "scenes" / "ml1m.yaml")
 SEEDS = (0, 1, 2)
 MORE_SEEDS = (3, 4)

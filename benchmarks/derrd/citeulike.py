@@ -1,8 +1,6 @@
 """DE-RRD's table on CiteULike, against 499 negatives and over the whole catalogue."""
 
-import os
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -10,17 +8,15 @@ from benchmarks.command import Part
 from benchmarks.derrd.recipes import RECIPES, TEACHER
 from benchmarks.derrd.split import NEGATIVES_SEED, citeulike
 from benchmarks.derrd.trained import DEVICE, Row, Workshop
-from benchmarks.peers import ROOT
-from benchmarks.results import Results
+from benchmarks.results import RUNS, Results
 from distilrec.core.events import Floats
 from distilrec.core.metrics import bootstrap_mean, per_user
 
-RUNS = Path(os.environ.get("DISTILREC_BENCH_RUNS", ROOT / "runs" / "benchmarks")).resolve() / "derrd"
 SEEDS = range(5) if DEVICE == "cuda" else range(2)
 
 
 def workshop() -> Workshop:
-    return Workshop(RUNS, citeulike())
+    return Workshop(RUNS / "derrd", citeulike())
 
 
 def table_row(results: Results, base: str, name: str, seed: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.adarec.demo import ndcg_of
 from benchmarks.peers import ROOT
-from benchmarks.results import SAME_THREADS, Results
+from benchmarks.results import RUNS, SAME_THREADS, Results
 from distilrec import entry
 from distilrec.core.events import Floats
 from distilrec.core.metrics import bootstrap_mean
@@ -17,7 +17,7 @@ from distilrec.io.jsons import read_json
 from distilrec.steps.inputs import open_dataset
 
 SCENE = str(Path(os.environ.get("DISTILREC_TERMS_SCENE", ROOT / "scenes" / "ml1m-under-25.yaml")).resolve())
-RUNS = Path(os.environ.get("DISTILREC_BENCH_RUNS", ROOT / "runs" / "benchmarks")).resolve() / "derrd" / "terms"
+FOLDER = RUNS / "derrd" / "terms"
 SCRATCH = "retrain.start=scratch"
 SEEDS = (0, 1, 2)
 """Of the retraining; teacher and search are those of seed 0."""
@@ -41,9 +41,9 @@ WAYS = {NEXT_ITEM: "retrain.distillation.share=0", **ALONE, **TOGETHER}
 
 def terms(results: Results) -> None:
     """Rows as they come, seed by seed; a retraining that is finished is found again."""
-    dataset, teacher, search, genotype = (str(RUNS / name) for name in ("dataset", "teacher", "search", "genotype"))
-    RUNS.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("DISTILREC_STORE", str(RUNS / "store"))
+    dataset, teacher, search, genotype = (str(FOLDER / name) for name in ("dataset", "teacher", "search", "genotype"))
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("DISTILREC_STORE", str(FOLDER / "store"))
     _unless(dataset, lambda: entry.prepare(SCENE, SAME_THREADS, "", dataset))
     _unless(teacher, lambda: entry.teach(SCENE, SAME_THREADS, dataset, teacher))
     _unless(search, lambda: entry.search(SCENE, SAME_THREADS, dataset, teacher, search))
@@ -52,7 +52,7 @@ def terms(results: Results) -> None:
     users: dict[str, list[Floats]] = {}
     for seed in SEEDS:
         for name, overrides in WAYS.items():
-            student = str(RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}")
+            student = str(FOLDER / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}")
             asked = f"{SAME_THREADS} seed={seed} {SCRATCH} {overrides}".strip()
             _unless(
                 student, lambda asked=asked, to=student: entry.retrain(SCENE, asked, dataset, teacher, genotype, to)

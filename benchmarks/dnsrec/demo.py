@@ -169,7 +169,7 @@ def head_to_head(results: Results) -> None:
     shop = _workshop()
     transformer, dataset = _found(shop, "none", ""), shop.folder / "dataset"
     asked = float(np.median(timed({"one": transformer}, shop, 1)["one"]))
-    path = shop.folder / "latency.json"
+    path = shop.folder / "latency-per-depth.json"
     cells = "search.cells=per-depth search.depth=searched"
     table = entry.profile(demo.SCENE, f"{SAME_THREADS} {cells}", str(dataset), str(path))
     overrides = f"{cells} search.latency_table={path}"

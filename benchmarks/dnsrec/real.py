@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.adarec import ml1m as movielens
-from benchmarks.adarec.ml1m import RUNS, SEEDS, by_seed, kept, mean_ndcg
+from benchmarks.adarec.ml1m import SEEDS, by_seed, kept, mean_ndcg
 from benchmarks.adarec.trained import Row, Workshop
 from benchmarks.dnsrec.trained import built, energies, found_by, timed, trained
-from benchmarks.results import SAME_THREADS, Results, median_ratio
+from benchmarks.results import RUNS, SAME_THREADS, Results, median_ratio
 from benchmarks.throughput.ours import SHARED
 from distilrec import entry
 from distilrec.core.cost import model_cost

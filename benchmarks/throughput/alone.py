@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.peers import ROOT
-from benchmarks.results import Results, median_ratio
+from benchmarks.results import RUNS, SAME_THREADS, Results, median_ratio
 from benchmarks.throughput import ours
 from distilrec.core.batching import cut_windows, training_batches
 from distilrec.core.cell import Student
@@ -44,8 +44,6 @@ from distilrec.io.scenes import load_scene
 from distilrec.io.scratch import scratch_arrays, size_of
 from distilrec.io.store import LocalStore
 from distilrec.io.tables import read_dataset
-
-RUNS = Path(os.environ.get("DISTILREC_BENCH_RUNS", ROOT / "runs" / "benchmarks"))
 
 
 def checkpoint(results: Results) -> None:
@@ -245,8 +243,8 @@ def ml1m(results: Results) -> None:
     os.environ["DISTILREC_RUN_DIR"] = str(RUNS)
     RUNS.mkdir(parents=True, exist_ok=True)
     scene = str(ROOT / "scenes" / "ml1m.yaml")
-    entry.prepare(scene, "", "", str(RUNS / "dataset"))
-    entry.teach(scene, "", str(RUNS / "dataset"), str(RUNS / "teacher"))
+    entry.prepare(scene, SAME_THREADS, "", str(RUNS / "dataset"))
+    entry.teach(scene, SAME_THREADS, str(RUNS / "dataset"), str(RUNS / "teacher"))
     sequences = read_dataset(RUNS / "dataset").sequences
     model, manifest = load_teacher(RUNS / "teacher")
     ranks = rank_users(ModelScorer(model), sequences.without_last(1), sequences.target(1))

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
+import jsonschema
 import mlflow
 import numpy as np
 import pandas as pd
@@ -13,10 +14,11 @@ import pytest
 import torch
 
 from distilrec.core.cost import count_params
-from distilrec.core.errors import ArtifactError, ConfigError
+from distilrec.core.errors import ArtifactError, ConfigError, DataError
 from distilrec.core.evaluation import rank_users
 from distilrec.core.parallel import Processes
 from distilrec.core.recommender import ModelScorer
+from distilrec.core.user_fit import Pairs
 from distilrec.io.exported import ExportedScorer
 from distilrec.io.jsons import read_json
 from distilrec.io.mlflow_server import MlflowServer
@@ -42,7 +44,7 @@ from distilrec.steps.recommend import recommend
 from distilrec.steps.retrain import retrain, write_rankers
 from distilrec.steps.search import search
 from distilrec.steps.teach import teach
-from tests.conftest import NUM_ITEMS, student, write_student_rankers
+from tests.conftest import NUM_ITEMS, ROOT, student, write_student_rankers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow, pandas and pydantic warn of one another
 NUM_USERS, WIDTH, PHI = 60, 8, 4
@@ -103,6 +105,8 @@ def test_the_report_says_what_it_is_and_the_teacher_has_learnt(shop):
     summary = shop.summary
     assert summary["verdict"]["promote"] and summary["genotype"]["space"] == shop.config.teach.model
     assert summary["models"]["teacher"]["kept"]["ndcg@10"] > summary["models"]["popularity"]["kept"]["ndcg@10"]
+    schema = read_json(ROOT / "docs" / "summary.schema.json")
+    jsonschema.validate(summary, schema["properties"]["scenes"]["additionalProperties"])
     assert read_json(shop.inputs.student / "history.json")[0]["losses"]["terms"] > 0
     section = (shop.folder / "outcome" / "section.html").read_text()
     assert "and not searched" in section and "How the search decided" not in section
@@ -186,6 +190,8 @@ def test_the_registered_model_and_the_terminal_answer_by_user(shop):
     assert [list(items) for items in with_history["items"]] == expected
     with pytest.raises(mlflow.exceptions.MlflowException, match="user"):
         model.predict(pd.DataFrame({"history": [[], []]}))
+    with pytest.raises(mlflow.exceptions.MlflowException, match=r"holds 5\.5; the user ids of this scene are"):
+        model.predict(pd.DataFrame({"user": [5.5]}))
     answer = recommend("shop", [], 4, None, [], [], str(users[1]), shop.adapters.registry)
     assert answer.recommendation.items == expected[1]
     with pytest.raises(ConfigError, match="there are none in the request"):
@@ -322,6 +328,45 @@ def test_several_processes_are_refused(shop, tmp_path):
         teach(shop.config, shop.inputs.dataset, tmp_path / "teacher", several)
     with pytest.raises(ConfigError, match="in one process, not by torchrun"):
         retrain(shop.config, *_retrained_from(shop), tmp_path / "student", several)
+
+
+def test_a_teacher_or_student_of_another_scene_is_refused(shop, tmp_path):
+    """Another model, another kind of model, other users: one sentence, and nothing is written."""
+    model, other = shop.config.teach.model, {"bpr": "neumf", "neumf": "bpr"}[shop.config.teach.model]
+    more = load_scene(SCENE, f"teach.model={model} data.num_users={NUM_USERS + 1}")
+    prepare(more, "", tmp_path / "more", shop.adapters)
+    cases = [
+        (
+            load_scene(SCENE, f"teach.model={other}"),
+            shop.inputs.dataset,
+            f"holds a teacher {model}, the scene's is {other}",
+        ),
+        (
+            load_scene(SCENE, "teach.model=sasrec"),
+            shop.inputs.dataset,
+            f"holds a teacher {model}, the scene's is sasrec",
+        ),
+        (more, tmp_path / "more", f"is of {NUM_USERS} users, the dataset has {NUM_USERS + 1}"),
+    ]
+    for config, dataset, words in cases:
+        with pytest.raises(ArtifactError, match=words):
+            search(config, dataset, shop.inputs.teacher, tmp_path / "search", shop.adapters)
+        with pytest.raises(ArtifactError, match=words):
+            retrain(config, dataset, shop.inputs.teacher, shop.inputs.genotype, tmp_path / "student", shop.adapters)
+    assert not (tmp_path / "search").exists() and not (tmp_path / "student").exists()
+
+
+def test_a_user_who_has_everything_is_in_no_batch_and_a_scene_of_them_is_refused(tmp_path):
+    few = "prepare.order=time data.num_items=5 data.predictability=0.1 prepare.min_items=5 data.events_per_user"
+    some, none = (load_scene(SCENE, f"{few}={count}") for count in (9, 200))
+    adapters = _adapters(tmp_path)
+    for name, config in (("some", some), ("none", none)):
+        prepare(config, "", tmp_path / name, adapters)
+    teach(some, tmp_path / "some", tmp_path / "teacher", adapters)
+    pairs = Pairs.of(open_dataset(tmp_path / "some").sequences.without_last(2))
+    assert 0 < len(set(pairs.users_P.tolist())) < NUM_USERS
+    with pytest.raises(DataError, match="every user has all 5 items in training"):
+        teach(none, tmp_path / "none", tmp_path / "none-teacher", adapters)
 
 
 def _retrained_from(shop):

@@ -543,8 +543,8 @@ class SceneConfig(Closed):
     """Positions that teacher and student look at; older history is cut off, in training windowed."""
     loss: Loss = Loss()
     threads: int = Field(2, ge=1, le=256)
-    """Of every training; fixed, because sums in another order give another result. All trainings of one machine together
-    should not have more than it has cores: two of two threads each on two cores were ten times slower, waiting."""
+    """Of every training; fixed, because sums in another order give another result. Trainings side by side on one
+    machine should not have more than its cores together: two of two threads each on two cores were ten times slower."""
     prepare: Prepare = Prepare()
     teach: Teach = Teach()
     search: Search = Search()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+UInts = NDArray[np.uint64]
 Items = NDArray[np.int32] | NDArray[np.int64]
 """Item indices. Int32 at rest: half the bytes, and what the file holds."""
 

@@ -29,7 +29,8 @@ SCORING_BATCH = 256
 
 @dataclass(frozen=True)
 class Pairs:
-    """What was observed, by ascending user, and for every user what was not. Users without a pair are in no batch."""
+    """What was observed, by ascending user, and for every user what was not. Users without a pair are in no batch, nor
+    are those who have everything: nothing ranks below what they had."""
 
     users_P: Tensor
     items_P: Tensor
@@ -39,7 +40,9 @@ class Pairs:
     def of(cls, train: Sequences, device: str = "cpu") -> "Pairs":
         rows, items = train.distinct().events(np.arange(len(train)))
         users_P, items_P = torch.from_numpy(rows).to(device), torch.from_numpy(items.astype(np.int64)).to(device)
-        return cls(users_P, items_P, Allowed.excluding(users_P, items_P, len(train), train.num_items))
+        unseen = Allowed.excluding(users_P, items_P, len(train), train.num_items)
+        has_unseen_P = unseen.counts_N[users_P] > 0
+        return cls(users_P[has_unseen_P], items_P[has_unseen_P], unseen)
 
 
 def ranking_by(teacher: UserModel, pairs: Pairs, num_listed: int) -> TeacherRanking:

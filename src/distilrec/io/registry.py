@@ -153,10 +153,11 @@ def _signature(mlflow: Any, ranker: RankerFacts) -> Any:
     schema = mlflow.types.schema
     kind = "long" if isinstance(ranker.example[0], int) else "string"
     ids, doubles = schema.Array(schema.DataType[kind]), schema.Array(schema.DataType.double)
-    # A null among text ids would make MLflow 3.17 cut the others to one letter: there the ranker itself checks.
+    # Where any type may come, the ranker itself checks: a null among text ids would make MLflow 3.17 cut the others to
+    # one letter, and of user 5.5 it would make 5.
     asked = ids if kind == "long" else schema.Array(schema.AnyType())
     spec, param = mlflow.types.ColSpec, mlflow.types.ParamSpec
-    users = [spec("long" if isinstance(user, int) else "string", "user") for user in ranker.example_users[:1]]
+    users = [spec(schema.AnyType(), "user")] if ranker.example_users else []
     return mlflow.models.ModelSignature(
         inputs=mlflow.types.Schema([*users, spec(asked, "history", required=not users)]),
         outputs=mlflow.types.Schema(

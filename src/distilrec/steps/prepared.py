@@ -1,6 +1,7 @@
 """A scene's dataset in memory: filtered, ordered, described. Needs no torch, so that a plan, and a refusal, are
 quick."""
 
+import hashlib
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from distilrec.core.events import (
     Ints,
     Items,
     Sequences,
+    UInts,
     filter_to_fixed_point,
     share_of_repeats,
     to_sequences,
@@ -42,7 +44,7 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
         raw.users, raw.items, config.prepare.min_user_events, config.prepare.min_item_events
     )
     events = raw.select(kept)
-    dataset = _to_dataset(events, events.times if is_ordered else _shuffled(events, config.seed))
+    dataset = _to_dataset(events, events.times if is_ordered else _drawn_places(events))
     _require_enough(config, dataset.sequences, rounds)
     _require_training(dataset.sequences)
     repeats = share_of_repeats(dataset.sequences)
@@ -85,21 +87,26 @@ def _is_first(events: RawEvents) -> Bools:
     return is_first
 
 
-def _shuffled(events: RawEvents, seed: int) -> Floats:
-    """A random place for each event, the same whatever the order of the file's rows."""
+def _drawn_places(events: RawEvents) -> Floats:
+    """A random place for each event, of its user and item alone. So the old events keep their order when new ones come,
+    and no test target of today was in the training data of an earlier champion."""
     users, items = (
-        _ranks(ids)[codes] for ids, codes in ((events.user_ids, events.users), (events.item_ids, events.items))
+        _hashes(ids)[codes] for ids, codes in ((events.user_ids, events.users), (events.item_ids, events.items))
     )
-    places = np.empty(len(users), dtype=np.float64)
-    places[np.lexsort((items, users))] = np.random.default_rng(seed).permutation(len(users))
-    return places
+    return (_mixed(users ^ _mixed(items)) >> np.uint64(11)).astype(np.float64)
 
 
-def _ranks(ids: pa.Array) -> Ints:
-    """Of each id among all, as text."""
-    ranks = np.empty(len(ids), dtype=np.int64)
-    ranks[np.argsort(ids.cast(pa.string()).to_numpy(zero_copy_only=False).astype(str))] = np.arange(len(ids))
-    return ranks
+def _hashes(ids: pa.Array) -> UInts:
+    """Of each id, as text."""
+    digests = (hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in ids.to_pylist())
+    return np.frombuffer(b"".join(digests), dtype="<u8")
+
+
+def _mixed(numbers: UInts) -> UInts:
+    """SplitMix64's finaliser (Steele et al. 2014): a bijection in which every bit depends on all."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
+    return numbers ^ (numbers >> np.uint64(31))
 
 
 def _to_dataset(events: RawEvents, moments: Floats) -> Dataset:

@@ -22,7 +22,7 @@ from distilrec.core.state_terms import StateTerms, sizes_of_states
 from distilrec.core.terms import terms_of
 from distilrec.io.export import check_export, export_onnx, quantise
 from distilrec.io.jsons import read_json, write_json
-from distilrec.io.models import build_student, load_teacher, load_weights, save_student
+from distilrec.io.models import build_student, load_weights, save_student
 from distilrec.io.rankers import complete_ranker, write_indexed
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.io.tables import read_dataset
@@ -30,6 +30,7 @@ from distilrec.steps import users
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset
+from distilrec.steps.matching import open_teacher, require_student_of
 from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import about_training, seeded, train
 
@@ -57,12 +58,13 @@ def retrain(
 ) -> dict[str, Any]:
     """Distilled, unless the architecture was searched as released. Both models become rankers, in float32 and int8."""
     data = open_dataset(dataset)
-    teacher_model, teacher_manifest = load_teacher(teacher)
+    teacher_model, teacher_manifest = open_teacher(teacher, config, data)
     genotype_manifest = manifest_of(genotype, "derive")
     architecture = genotype_of(read_json(genotype / "genotype.json"))
     generator = seeded(config, "retrain")
     knobs = config.retrain.model_copy(update=RELEASED_SETTINGS if architecture.space == "adarec-as-released" else {})
     student = build_student(data.sequences.num_items, knobs, architecture)
+    require_student_of(genotype, student, teacher_model, data)
     if knobs.start == "inherited":
         student.load_state_dict(load_weights(genotype))
     else:

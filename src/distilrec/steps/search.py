@@ -24,13 +24,14 @@ from distilrec.core.spaces import SPACES
 from distilrec.core.teaching import LiveTeacher
 from distilrec.core.user_students import GivenStudent
 from distilrec.io.jsons import write_json
-from distilrec.io.models import load_teacher, save_weights
+from distilrec.io.models import save_weights
 from distilrec.io.store import whole_folder
 from distilrec.steps import users
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset
 from distilrec.steps.latency_table import latency_table
+from distilrec.steps.matching import open_teacher
 from distilrec.steps.spaces import costs_of
 from distilrec.steps.teaching import teacher_source
 from distilrec.steps.training import about_training, seeded, train
@@ -39,7 +40,7 @@ from distilrec.steps.training import about_training, seeded, train
 def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapters: Adapters) -> dict[str, Any]:
     """Writes the supernet's weights, the choice, the cost table and the distributions over time."""
     data = open_dataset(dataset)
-    teacher_model, teacher_manifest = load_teacher(teacher)
+    teacher_model, teacher_manifest = open_teacher(teacher, config, data)
     measured = latency_table(config, data.sequences.num_items)
     costs = costs_of(config, measured)
     inputs = [data.content, str(teacher_manifest["content"]), *([measured.to_json()] if measured else [])]

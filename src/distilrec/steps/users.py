@@ -3,7 +3,7 @@
 import torch
 
 from distilrec.core.config import Retrain, SceneConfig, UserTraining
-from distilrec.core.errors import ConfigError
+from distilrec.core.errors import ConfigError, DataError
 from distilrec.core.factors import UserModel
 from distilrec.core.fit import Validation
 from distilrec.core.recommender import Recommender
@@ -83,7 +83,12 @@ def _fit(
 
 
 def _pairs(data: OpenDataset) -> Pairs:
-    return Pairs.of(data.sequences.without_last(2))
+    """Raises DataError if nobody lacks an item."""
+    pairs = Pairs.of(data.sequences.without_last(2))
+    if not len(pairs.users_P):
+        words = f"every user has all {data.sequences.num_items:,} items in training: none is left to rank below them"
+        raise DataError("DR-DATA-006", words)
+    return pairs
 
 
 def _validation(data: OpenDataset) -> Validation:
