@@ -30,14 +30,15 @@ from distilrec.steps.spaces import costs_of
 SETTINGS = "search.space=transformer search.width=64 search.architecture_learning_rate=0.1"
 """The release's sizes: 64, 32 or 16 wide, one to four layers."""
 BUDGETS = {"none": None, "half": 0.5, "quarter": 0.25}
-"""Of the multiply-adds of the largest."""
+"""Of the multiply-adds of the largest; none: cost has no price either."""
+FREE = "search.cost_weight=0"
 SEEDS = (0, 1, 2)
 ABLATIONS = {
     "half budget": ("", True),
     "without gates": ("search.transformer.gates=false", True),
     "softmax attention": ("search.transformer.attention=softmax", True),
     "widths per layer": ("search.transformer.widths=per-layer", True),
-    "hard Gumbel": ("search.transformer.relaxation=gumbel", True),
+    "softmax relaxation": ("search.transformer.relaxation=softmax", True),
     "no budget": ("", False),
     "static cost": ("search.transformer.constraint=static", False),
 }
@@ -83,7 +84,7 @@ def oracle(results: Results) -> None:
     chosen = {}
     for name, share in BUDGETS.items():
         limit = share * costs.largest(MACS) if share else np.inf
-        budget = f"search.budget.encoder_macs={int(limit)}" if share else ""
+        budget = f"search.budget.encoder_macs={int(limit)}" if share else FREE
         chosen[name] = _name(_found(shop, name, budget))
         within = [one for one in quality if costs.of(choices[one])[MACS] <= limit]
         ranked = sorted(within, key=lambda one: -quality[one])
@@ -122,16 +123,19 @@ def _rank_correlation(one: list[float], other: list[float]) -> float:
 def _front(rows: dict[str, dict[str, Any]], quality: dict[str, float], chosen: dict[str, str]) -> str:
     figure, (axes,) = new_figure(7, 4)
     for name, row in rows.items():
-        axes.plot(row["encoder_macs"], quality[name], "o", color="#0b6e4f" if name in chosen.values() else "#bbbbbb")
-        budgets = ", ".join(budget for budget, one in chosen.items() if one == name)
-        label = f"{name} (budget: {budgets})" if budgets else name
-        axes.annotate(
-            label, (row["encoder_macs"], quality[name]), xytext=(4, 4), textcoords="offset points", fontsize=7
-        )
+        place = (row["encoder_macs"], quality[name])
+        axes.plot(*place, "o", color="#bbbbbb")
+        axes.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=7)
+    for (budget, name), marker in zip(chosen.items(), "soD", strict=True):
+        look = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "#0b6e4f", "linestyle": "none"}
+        label = f"found within a {budget}" if BUDGETS[budget] else "found without a budget"
+        axes.plot(rows[name]["encoder_macs"], quality[name], marker, label=label, **look)
+    axes.legend(loc="lower right", fontsize=8)
     axes.set_xscale("log")
+    axes.margins(x=0.09)
     axes.set_xlabel("encoder multiply-adds of a sequence")
     axes.set_ylabel("test NDCG@10")
-    axes.set_title("Layers x width; green: found by the search", loc="left")
+    axes.set_title("Layers x width", loc="left")
     return svg_of(figure)
 
 
@@ -167,7 +171,7 @@ def _slug(name: str) -> str:
 def head_to_head(results: Results) -> None:
     """The transformer found without a budget against the best cells of the same measured p50."""
     shop = _workshop()
-    transformer, dataset = _found(shop, "none", ""), shop.folder / "dataset"
+    transformer, dataset = _found(shop, "none", FREE), shop.folder / "dataset"
     asked = float(np.median(timed({"one": transformer}, shop, 1)["one"]))
     path = shop.folder / "latency-per-depth.json"
     cells = "search.cells=per-depth search.depth=searched"

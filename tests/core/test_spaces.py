@@ -207,7 +207,7 @@ def _require_derived(search, ids):
     [
         {},
         {"widths": "per-layer"},
-        {"relaxation": "gumbel", "attention": "softmax", "gates": False, "constraint": "static"},
+        {"relaxation": "softmax", "attention": "softmax", "gates": False, "constraint": "static"},
     ],
 )
 def test_a_search_of_transformers_stops_and_resumes_to_the_same_result(options, ids):

@@ -145,7 +145,7 @@ def test_transformers_go_through_every_step(shop, tmp_path):
 
 
 def test_transformers_of_widths_of_their_own_within_every_budget(shop, tmp_path):
-    options = f"{TRANSFORMERS} search.transformer.widths=per-layer search.transformer.relaxation=gumbel"
+    options = f"{TRANSFORMERS} search.transformer.widths=per-layer search.transformer.relaxation=softmax"
     limits = "search.budget.encoder_macs=12000 search.budget.p50_ms=0.4 search.budget.joules=2"
     chosen = f"{options} {_priced(shop, tmp_path, options)} {limits}"
     config = load_scene(SCENE, f"{chosen} search.cost_measures=[params,joules]")
@@ -168,7 +168,11 @@ def test_a_table_without_energy_cannot_price_it(shop, tmp_path):
     [
         ("search.space=transformer search.width=10", "width 10 over 2 is not a multiple of the head width 2"),
         ("search.space=transformer search.transformer.head_width=4", "width 8 over 4 is not a multiple"),
-        ("search.space=transformer search.architecture_gradient=score-function", "needs transformer.relaxation gumbel"),
+        (
+            "search.space=transformer search.transformer.relaxation=softmax "
+            "search.architecture_gradient=score-function",
+            "needs transformer.relaxation gumbel",
+        ),
         (
             "search.space=transformer search.transformer.widths=per-layer search.transformer.num_layers=9",
             "9 of 3 widths each are more than 5000",

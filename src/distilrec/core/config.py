@@ -305,9 +305,9 @@ class Transformer(Closed):
     prefix, one forward for each prefix; for comparison only, since a window of L positions takes L of them."""
     gates: bool = True
     """Data-aware gates, fed by the embedded input; about half of a layer's multiply-adds."""
-    relaxation: Literal["softmax", "gumbel"] = "softmax"
-    """Softmax: all options, mixed by softmax(logits / temperature) in every step (DNS-Rec). Gumbel: hard draws,
-    straight-through."""
+    relaxation: Literal["softmax", "gumbel"] = "gumbel"
+    """Gumbel: hard draws, straight-through. Softmax: all options, mixed by softmax(logits / temperature) in every step
+    (DNS-Rec); what is only ever a part of a mixture is not told apart."""
     constraint: Literal["dynamic", "static"] = "dynamic"
     """Dynamic: the cost is multiplied by the share of the most likely depth, and so lets off what has become shallow
     (DNS-Rec). Without a budget."""

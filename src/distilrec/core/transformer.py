@@ -141,7 +141,7 @@ class TransformerSpace:
     max_depth: int
     shape: Shape
     is_shared: bool = True
-    relaxation: str = "softmax"
+    relaxation: str = "gumbel"
     is_dynamic: bool = True
 
     @property
