@@ -89,7 +89,7 @@ def _is_first(events: RawEvents) -> Bools:
 
 def _drawn_places(events: RawEvents) -> Floats:
     """A random place for each event, of its user and item alone. So the old events keep their order when new ones come,
-    and no test target of today was in the training data of an earlier champion."""
+    and, as long as none is taken away, no test target of today was in the training data of an earlier champion."""
     users, items = (
         _hashes(ids)[codes] for ids, codes in ((events.user_ids, events.users), (events.item_ids, events.items))
     )
