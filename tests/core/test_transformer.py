@@ -261,6 +261,14 @@ def test_the_most_likely_within_a_budget_is_found(is_shared):
     assert caught.value.smallest[PARAMS] == min(costs.of(choice)[PARAMS] for choice in space.choices())
 
 
+def test_a_search_that_ends_above_its_budget_loses_no_more_than_it_must():
+    """Three broad layers are within it: less likely than four narrow ones, but what the search was about to spend."""
+    costs = _costs(transformers())
+    logits = {WIDTH: torch.tensor([[0.0, 2.0, 5.0]]), DEPTH: torch.tensor([[0.0, 0.0, 1.0, 7.0]])}
+    largest = costs.of({WIDTH: (2,), DEPTH: (3,)})[MACS]
+    assert best_within(logits, costs, {MACS: 0.9 * largest}) == {WIDTH: (2,), DEPTH: (2,)}
+
+
 def test_streams_are_as_wide_as_their_widest_layer():
     space = transformers(3, is_shared=False)
     random = generator(6)

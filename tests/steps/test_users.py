@@ -330,6 +330,14 @@ def test_several_processes_are_refused(shop, tmp_path):
         retrain(shop.config, *_retrained_from(shop), tmp_path / "student", several)
 
 
+def test_a_scene_whose_models_took_users_is_not_given_one_that_takes_histories(shop, tmp_path):
+    """Refused before it is trained, and nothing is written."""
+    with pytest.raises(ArtifactError, match="ranker-shop in ") as refused:
+        prepare(load_scene(SCENE, "teach.model=sasrec"), "", tmp_path / "dataset", shop.adapters)
+    assert refused.value.code == "DR-REG-006"
+    assert not (tmp_path / "dataset").exists()
+
+
 def test_a_teacher_or_student_of_another_scene_is_refused(shop, tmp_path):
     """Another model, another kind of model, other users: one sentence, and nothing is written."""
     model, other = shop.config.teach.model, {"bpr": "neumf", "neumf": "bpr"}[shop.config.teach.model]

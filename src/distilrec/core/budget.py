@@ -19,8 +19,9 @@ BOUNDS = (-0.2, 1000.0)
 spend what it may have would never draw them. Bounded, because a budget may be larger than anything that helps."""
 MOST_PRESSURE = 10.0
 STRONGEST_TILT = 8.0  # there an operation has a 3,000th of the chance of a free one
-SPENT = 0.95
-"""Of what the search expected its student to cost, the least that the choice costs, if there is such a one."""
+SPENT = tuple(share / 20 for share in range(19, -1, -1))
+"""Of what the search expected its student to cost, the least that the choice costs: the first of these that some
+student does. Where there are few, none may come near."""
 SMALLEST = 1e-6  # of a limit, so that a budget of nothing can be divided by
 
 Limits = dict[str, float]
@@ -96,11 +97,12 @@ def best_within(logits: Mapping[str, Tensor], costs: Costs, limits: Limits) -> C
     """
     with torch.no_grad():
         expected = costs.expected(probabilities(logits))
-    floors = {measure: SPENT * min(float(expected[measure]), limit) for measure, limit in limits.items()}
-    found = costs.best_between(logits, limits, floors) or costs.best_between(logits, limits, {})
-    if found is None:
-        raise ImpossibleBudgetError(limits, {measure: costs.smallest(measure) for measure in limits})
-    return found
+    most = {measure: min(float(expected[measure]), limit) for measure, limit in limits.items()}
+    for share in SPENT:
+        found = costs.best_between(logits, limits, {measure: share * cost for measure, cost in most.items()})
+        if found is not None:
+            return found
+    raise ImpossibleBudgetError(limits, {measure: costs.smallest(measure) for measure in limits})
 
 
 def is_between(cost: Mapping[str, float], limits: Mapping[str, float], floors: Mapping[str, float]) -> bool:

@@ -55,9 +55,17 @@ class MlflowServer:
             self._make(mlflow)
         return mlflow.MlflowClient()
 
+    @property
+    def is_yet_to_be_made(self) -> bool:
+        """Then it holds nothing."""
+        return self.is_file and not self._path().is_file()
+
+    def _path(self) -> Path:
+        return Path(self.tracking_uri.removeprefix("sqlite:///"))
+
     def _make(self, mlflow: Any) -> None:
         """The file's tables, once: two processes that make them at the same time fail."""
-        path = Path(self.tracking_uri.removeprefix("sqlite:///"))
+        path = self._path()
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

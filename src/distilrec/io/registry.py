@@ -14,6 +14,7 @@ from distilrec.io.store import Store
 
 SERVING_PACKAGES = ("onnxruntime", "numpy", "pandas", "pyarrow")
 """Beside MLflow itself, of which a step has only the client's part."""
+OTHER_INPUTS = "DR-REG-006"
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,12 @@ class Registry:
         travels with it.
 
         Raises:
-            ArtifactError: the name holds models with another kind of ids.
+            ArtifactError: the name holds models that take other inputs.
         """
         import pandas as pd
 
         mlflow = self.server.mlflow()
-        self._require_same_ids(scene, _signature(mlflow, ranker))
+        self.require_same_inputs(scene, ranker)
         packages = (*SERVING_PACKAGES, *(("faiss-cpu",) * ranker.has_index))
         with as_file(files("distilrec") / "serving") as code, mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
@@ -114,8 +115,15 @@ class Registry:
         self.tag(scene, version, tags)
         return version
 
-    def _require_same_ids(self, scene: str, signature: Any) -> None:
-        """Whoever loads the champion by name sends what the last one took."""
+    @answered
+    def require_same_inputs(self, scene: str, ranker: RankerFacts) -> None:
+        """Whoever loads the champion by name sends what the last one took.
+
+        Raises:
+            ArtifactError: the name's newest model takes other ids, or users where this one takes histories.
+        """
+        if self.server.is_yet_to_be_made:
+            return
         mlflow, name = self.server.mlflow(), model_name(scene)
         versions = self.server.client().search_model_versions(
             f"name = '{name}'", max_results=1, order_by=["version_number DESC"]
@@ -123,10 +131,11 @@ class Registry:
         if not versions:
             return
         there = mlflow.models.get_model_info(f"models:/{name}/{versions[0].version}").signature
-        if there is None or there.inputs != signature.inputs:
+        inputs = _signature(mlflow, ranker).inputs
+        if there is None or there.inputs != inputs:
             takes = there.inputs if there else "no signature"
-            words = f"{name} in {self.server.where} takes {takes}, this scene's ranker {signature.inputs}"
-            raise ArtifactError("DR-REG-006", words)
+            words = f"{name} in {self.server.where} takes {takes}, this scene's ranker {inputs}"
+            raise ArtifactError(OTHER_INPUTS, words)
 
     @answered
     def project(self, scene: str) -> None:

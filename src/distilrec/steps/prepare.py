@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from distilrec.core.config import SceneConfig
+from distilrec.core.errors import ArtifactError
 from distilrec.core.evaluation import Scorer, rank_users
 from distilrec.core.events import Sequences
 from distilrec.core.floors import MarkovFloor, PopularityFloor
+from distilrec.io.mlflow_server import in_a_hurry
+from distilrec.io.registry import OTHER_INPUTS, RankerFacts, Registry
 from distilrec.io.store import whole_folder
-from distilrec.io.tables import write_dataset
+from distilrec.io.tables import Dataset, write_dataset
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.prepared import prepared
 
@@ -17,9 +20,11 @@ def prepare(config: SceneConfig, as_of: str, out: Path, adapters: Adapters) -> d
     """Filter, order, split and describe. Returns the manifest.
 
     Raises:
+        ArtifactError: the scene's registered models take other inputs than a ranker of these data would.
         DataError: the data cannot be used, or too little is left of it.
     """
     dataset, manifest = prepared(config, as_of)
+    _require_same_inputs(config, dataset, adapters.registry)
     adapters.progress.say("epoch", epoch=1, num_epochs=1, **manifest["counts"])
     with whole_folder(out) as folder:
         write_dataset(folder.path, dataset)
@@ -27,6 +32,18 @@ def prepare(config: SceneConfig, as_of: str, out: Path, adapters: Adapters) -> d
         manifest |= adapters.stamp("prepare", manifest["sha256"])
         folder.manifest.update(manifest)
     return manifest
+
+
+def _require_same_inputs(config: SceneConfig, dataset: Dataset, registry: Registry) -> None:
+    """Before hours of training. A server that is away is asked again by `promote`."""
+    users = tuple(dataset.user_ids[:1].to_pylist()) if config.teach.knows_users else ()
+    ranker = RankerFacts(tuple(dataset.item_ids[:1].to_pylist()), True, 1, has_index=False, example_users=users)
+    try:
+        with in_a_hurry():
+            registry.require_same_inputs(config.scene, ranker)
+    except ArtifactError as error:
+        if error.code == OTHER_INPUTS:
+            raise
 
 
 def floors(sequences: Sequences) -> dict[str, dict[str, dict[str, float]]]:
