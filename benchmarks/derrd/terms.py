@@ -22,9 +22,9 @@ SCRATCH = "retrain.start=scratch"
 SEEDS = (0, 1, 2)
 """Of the retraining; teacher and search are those of seed 0."""
 SOFT = "retrain.distillation.embedding_weight=0 retrain.distillation.hidden_weight=0"
-NEXT_ITEM = "next item alone"
+NEXT_ITEM, SOFT_TARGETS = "next item alone", "soft targets"
 ALONE = {
-    "soft targets": SOFT,
+    SOFT_TARGETS: SOFT,
     "soft targets, layers": "",
     "soft targets, DE": f"{SOFT} retrain.terms.de={{}}",
     "soft targets, RRD": f"{SOFT} retrain.terms.rrd={{}}",
@@ -65,15 +65,18 @@ def terms(results: Results) -> None:
 
 
 def _put_gains(results: Results, users: dict[str, list[Floats]]) -> None:
-    """Of what each way has beyond the next item alone: means over the seeds that are there, intervals over users."""
+    """Of what soft targets have beyond the next item alone, and every other way beyond soft targets: means over the
+    seeds that are there, intervals over users."""
     seeds = len(users[NEXT_ITEM])
     for name, each in users.items():
-        gain = bootstrap_mean(np.mean(each, axis=0) - np.mean(users[NEXT_ITEM], axis=0), seed=0)
+        if name == NEXT_ITEM:
+            continue
+        before = NEXT_ITEM if name == SOFT_TARGETS else SOFT_TARGETS
+        gain = bootstrap_mean(np.mean(each, axis=0) - np.mean(users[before], axis=0), seed=0)
         by_seed = [round(float(one.mean()), 4) for one in each]
-        note = f"{Path(SCENE).stem}, {name} against the {NEXT_ITEM}; test NDCG@10 by seed {by_seed}"
+        note = f"{Path(SCENE).stem}, {name} against {before}; test NDCG@10 by seed {by_seed}"
         key = name.replace(", ", "_").replace(" ", "_")
-        if name != NEXT_ITEM:
-            results.put(f"terms.{key}.gain", gain.value, "NDCG@10", note, seeds=seeds, interval=[gain.low, gain.high])
+        results.put(f"terms.{key}.gain", gain.value, "NDCG@10", note, seeds=seeds, interval=[gain.low, gain.high])
 
 
 def _unless(folder: str, make: Any) -> None:
