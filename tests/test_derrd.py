@@ -46,11 +46,12 @@ def test_ranks_by_hand(small):
     with torch.no_grad():
         model.users.weight.fill_(1.0)
         model.items.weight.copy_(torch.arange(NUM_ITEMS)[:, None] // 2)
-    ranks = sampled_ranks(model, small.test_U, small.negatives_UK)
+    targets = [small.valid_U, small.test_U]
+    rows = small.negatives_UK.tolist()
     expected = [
-        sum(n // 2 >= t // 2 for n in row) + 1 for row, t in zip(small.negatives_UK.tolist(), small.test_U, strict=True)
+        [sum(n // 2 >= t // 2 for n in row) + 1 for row, t in zip(rows, one_U, strict=True)] for one_U in targets
     ]
-    assert ranks.tolist() == expected
+    assert sampled_ranks(model, targets, small.negatives_UK).tolist() == expected
     whole = whole_ranks(model, small)
     target, past = int(small.test_U[3]), set(small.past.of(3).tolist())
     assert whole[3] == 1 + sum(i // 2 >= target // 2 for i in range(NUM_ITEMS) if i not in past and i != target)
