@@ -20,7 +20,7 @@ from distilrec.core.parallel import Processes
 from distilrec.core.recommender import ModelScorer
 from distilrec.core.user_fit import Pairs
 from distilrec.io.exported import ExportedScorer
-from distilrec.io.jsons import read_json
+from distilrec.io.jsons import read_json, write_json
 from distilrec.io.mlflow_server import MlflowServer
 from distilrec.io.models import load_student, load_teacher, load_weights
 from distilrec.io.progress import Progress
@@ -338,6 +338,31 @@ def test_a_scene_whose_models_took_users_is_not_given_one_that_takes_histories(s
     assert not (tmp_path / "dataset").exists()
 
 
+def test_what_was_not_made_from_one_another_is_neither_compared_nor_promoted(shop, tmp_path):
+    config, inputs, adapters = shop.config, shop.inputs, shop.adapters
+
+    def another(folder):
+        """The same files as another run may have written them."""
+        made = shutil.copytree(folder, tmp_path / folder.name, dirs_exist_ok=True)
+        write_json(made / "manifest.json", {**read_json(made / "manifest.json"), "content": "another"})
+        return made
+
+    last, out = adapters.registry.log("shop").latest(), tmp_path / "out"
+    refused = {
+        "of prepare": lambda: evaluate(config, another(inputs.dataset), inputs.student, out, adapters),
+        "of teach": lambda: benchmark(config, another(inputs.teacher), inputs.student, out, adapters),
+        "of search": lambda: promote(config, replace(inputs, search=another(inputs.search)), out, adapters),
+        "of retrain": lambda: promote(config, replace(inputs, student=another(inputs.student)), out, adapters),
+        "was written by 'evaluate', not by 'benchmark'": lambda: promote(
+            config, replace(inputs, latency=inputs.quality), out, adapters
+        ),
+    }
+    for words, act in refused.items():
+        with pytest.raises(ArtifactError, match=words):
+            act()
+    assert not out.exists() and adapters.registry.log("shop").latest() == last
+
+
 def test_a_teacher_or_student_of_another_scene_is_refused(shop, tmp_path):
     """Another model, another kind of model, other users: one sentence, and nothing is written."""
     model, other = shop.config.teach.model, {"bpr": "neumf", "neumf": "bpr"}[shop.config.teach.model]
@@ -354,7 +379,7 @@ def test_a_teacher_or_student_of_another_scene_is_refused(shop, tmp_path):
             shop.inputs.dataset,
             f"holds a teacher {model}, the scene's is sasrec",
         ),
-        (more, tmp_path / "more", f"is of {NUM_USERS} users, the dataset has {NUM_USERS + 1}"),
+        (more, tmp_path / "more", "made from another output of prepare"),
     ]
     for config, dataset, words in cases:
         with pytest.raises(ArtifactError, match=words):

@@ -27,6 +27,7 @@ class Adapters:
     processes: Processes = ALONE
 
     def stamp(self, step: str, content: str, **values: Any) -> dict[str, Any]:
-        """What every output's manifest says: who wrote it, from which content, and what it took."""
+        """What every output's manifest says: who wrote it, its content, and what it took; `inputs` is the content of
+        what it was made from, by step."""
         spent = {"seconds": round(time.monotonic() - self.started, 3), **used()}
         return {"step": step, "content": content, **spent, **values}

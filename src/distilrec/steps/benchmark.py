@@ -28,6 +28,7 @@ from distilrec.serving.distilrec_ranker import DEFAULT_K, MOST_SCORES, Ranker
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.footprint import file_bytes, joules_per_1000, resident_mb
+from distilrec.steps.inputs import require_made_from
 from distilrec.steps.limits import measured_limits
 from distilrec.steps.timing import PARTS, Pace, interleaved, requests
 
@@ -54,6 +55,7 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
     """Returns the manifest."""
     teacher_model, teacher_manifest = load_teacher(teacher)
     student_model, student_manifest = load_student(student)
+    require_made_from(student, student_manifest, {"teach": teacher_manifest})
     models: dict[str, Recommender] = {"teacher": teacher_model, "student": student_model}
     knobs, rankers = config.benchmark, student / "rankers"
     sizes = _batch_sizes(knobs, student_model)
@@ -97,7 +99,8 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
         write_json(folder.path / "latency.json", latency)
         pq.write_table(_table(timed), folder.path / "samples_ms.parquet")
         content = content_of("benchmark", config, str(teacher_manifest["content"]), str(student_manifest["content"]))
-        folder.manifest.update(adapters.stamp("benchmark", content))
+        inputs = {"teach": teacher_manifest["content"], "retrain": student_manifest["content"]}
+        folder.manifest.update(adapters.stamp("benchmark", content, inputs=inputs))
     return folder.manifest
 
 

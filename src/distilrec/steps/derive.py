@@ -35,7 +35,6 @@ def derive(config: SceneConfig, search: Path, out: Path, adapters: Adapters) -> 
         drawing = draw_genotype(genotype)
         (folder.path / "genotype.svg").write_text(drawing, encoding="utf-8")
         save_weights(folder.path, inherited(student, load_weights(search)))
-        folder.manifest.update(
-            adapters.stamp("derive", content_of("search", config, "derive", str(manifest["content"])))
-        )
+        content = content_of("search", config, "derive", str(manifest["content"]))
+        folder.manifest.update(adapters.stamp("derive", content, inputs={"search": manifest["content"]}))
     return folder.manifest

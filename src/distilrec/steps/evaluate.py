@@ -21,7 +21,7 @@ from distilrec.io.store import manifest_of, whole_folder
 from distilrec.io.tables import Dataset
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
-from distilrec.steps.inputs import OpenDataset, open_dataset
+from distilrec.steps.inputs import OpenDataset, open_dataset, require_made_from
 
 MISS = 2**40
 """The rank of a target that a champion's catalogue lacks, or of a user of whom it knows nothing."""
@@ -34,6 +34,7 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
     """Whole-catalogue metrics of all models, intervals, per-user ranks, examples. Returns the manifest."""
     data = open_dataset(dataset)
     student_manifest = manifest_of(student, "retrain")
+    require_made_from(student, student_manifest, {"prepare": data.manifest})
     past, targets = data.sequences.without_last(1), data.sequences.target(1)
     train = data.sequences.without_last(2)
     rankers = student / "rankers"
@@ -67,7 +68,8 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
         pq.write_table(pa.table({"user": data.dataset.user_ids, **columns}), folder.path / "ranks.parquet")
         served = config.serve.model_dump(mode="json")
         content = content_of("evaluate", config, data.content, str(student_manifest["content"]), served)
-        folder.manifest.update(adapters.stamp("evaluate", content))
+        inputs = {"prepare": data.content, "retrain": student_manifest["content"]}
+        folder.manifest.update(adapters.stamp("evaluate", content, inputs=inputs))
     return folder.manifest
 
 

@@ -9,20 +9,20 @@ from distilrec.core.factors import UserModel
 from distilrec.core.recommender import Recommender
 from distilrec.io.jsons import read_json
 from distilrec.io.models import load_teacher
-from distilrec.steps.inputs import OpenDataset
+from distilrec.steps.inputs import OpenDataset, require_made_from
 
 
 def open_teacher(folder: Path, config: SceneConfig, data: OpenDataset) -> tuple[Recommender, dict[str, Any]]:
     """In eval mode, and the manifest of its folder.
 
     Raises:
-        ArtifactError: it is another model than the scene's, or of other items or users.
+        ArtifactError: it is another model than the scene's, or was trained on another dataset: it may know the targets.
     """
     model, manifest = load_teacher(folder)
+    require_made_from(folder, manifest, {"prepare": data.manifest})
     found, wanted = read_json(folder / "model.json")["model"], config.teach.model
     if found != wanted:
         raise ArtifactError("DR-ART-001", f"{folder} holds a teacher {found}, the scene's is {wanted}")
-    _require_sizes(folder, model, data)
     return model, manifest
 
 

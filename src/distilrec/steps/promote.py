@@ -24,6 +24,7 @@ from distilrec.io.store import manifest_of, whole_folder
 from distilrec.io.tracking import Tracking
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
+from distilrec.steps.inputs import MADE_FROM, require_made_from
 from distilrec.steps.tracked import history_in, record_of
 
 SUMMARY_SCHEMA = 4
@@ -51,10 +52,24 @@ class Inputs:
     latency: Path
 
     def manifests(self) -> dict[str, dict[str, Any]]:
-        """By step, verified."""
-        folders = (self.dataset, self.teacher, self.search, self.genotype, self.student, self.quality, self.latency)
-        manifests = [manifest_of(folder) for folder in folders]
-        return {str(manifest["step"]): manifest for manifest in manifests}
+        """By step, verified, and each of them made from the others.
+
+        Raises:
+            ArtifactError: one is of another step, or was made from something else.
+        """
+        folders = {
+            "prepare": self.dataset,
+            "teach": self.teacher,
+            "search": self.search,
+            "derive": self.genotype,
+            "retrain": self.student,
+            "evaluate": self.quality,
+            "benchmark": self.latency,
+        }
+        manifests = {step: manifest_of(folder, step) for step, folder in folders.items()}
+        for step, others in MADE_FROM.items():
+            require_made_from(folders[step], manifests[step], {name: manifests[name] for name in others})
+        return manifests
 
 
 def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) -> dict[str, Any]:

@@ -69,8 +69,9 @@ def retrain(
         student.load_state_dict(load_weights(genotype))
     else:
         student.initialise(generator)
-    inputs = (data.content, str(teacher_manifest["content"]), str(genotype_manifest["content"]))
-    content = content_of("retrain", config, *inputs, *adapters.processes.content)
+    manifests = {"prepare": data.manifest, "teach": teacher_manifest, "derive": genotype_manifest}
+    inputs = {step: str(manifest["content"]) for step, manifest in manifests.items()}
+    content = content_of("retrain", config, *inputs.values(), *adapters.processes.content)
     settled = config.model_copy(update={"retrain": knobs})
     training = BEGIN[student.asked_with](settled, student, teacher_model, data, generator, adapters)
     history = train(training, "retrain", content, config, data.deciding, adapters)
@@ -90,9 +91,8 @@ def retrain(
             write_indexed(rankers / "student_onnx", rankers / "student_indexed", vectors, effort, config.threads)
         write_json(folder.path / "export.json", checks)
         written = content_of("retrain", config, content, effort)
-        folder.manifest.update(
-            adapters.stamp("retrain", written, best_epoch=training.best_epoch, **about_training(history))
-        )
+        about = {"inputs": inputs, "best_epoch": training.best_epoch, **about_training(history)}
+        folder.manifest.update(adapters.stamp("retrain", written, **about))
     return folder.manifest
 
 

@@ -43,8 +43,9 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
     teacher_model, teacher_manifest = open_teacher(teacher, config, data)
     measured = latency_table(config, data.sequences.num_items)
     costs = costs_of(config, measured)
-    inputs = [data.content, str(teacher_manifest["content"]), *([measured.to_json()] if measured else [])]
-    content = content_of("search", config, *inputs, *adapters.processes.content)
+    inputs = {"prepare": data.content, "teach": str(teacher_manifest["content"])}
+    priced = [measured.to_json()] if measured else []
+    content = content_of("search", config, *inputs.values(), *priced, *adapters.processes.content)
     training = BEGIN[teacher_model.asked_with](config, costs, data, teacher_model, adapters)
     history = train(training, "search", content, config, data.deciding, adapters)
     if adapters.processes.rank:
@@ -63,7 +64,7 @@ def search(config: SceneConfig, dataset: Path, teacher: Path, out: Path, adapter
         }
         write_json(folder.path / "choice.json", found)
         write_json(folder.path / "costs.json", costs.table())
-        folder.manifest.update(adapters.stamp("search", content, **about_training(history)))
+        folder.manifest.update(adapters.stamp("search", content, inputs=inputs, **about_training(history)))
     return folder.manifest
 
 

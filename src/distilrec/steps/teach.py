@@ -38,8 +38,8 @@ def teach(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> 
     with whole_folder(out) as folder:
         save_teacher(folder.path, shape, training.best_weights, history)
         write_json(folder.path / "masked.json", masked_history)
-        about = about_training(masked_history + history)
-        folder.manifest.update(adapters.stamp("teach", content, best_epoch=training.best_epoch, **about))
+        about, inputs = about_training(masked_history + history), {"prepare": data.content}
+        folder.manifest.update(adapters.stamp("teach", content, inputs=inputs, best_epoch=training.best_epoch, **about))
     return folder.manifest
 
 
