@@ -185,8 +185,8 @@ def _section(prefix: str, kind: type[BaseModel]) -> list[str]:
             meaning = " ".join((field.description or "").split())
             rows.append(f"| `{prefix}{name}` | {default} | {limits} | {meaning} |")
         for branch in branches:
-            note = f"\n\n{inspect.cleandoc(branch.__doc__)}" if branch.__doc__ else ""
-            below.append(f"## {prefix}{name}: {branch.__name__}{note}")
+            about = [inspect.cleandoc(text) for text in (field.description, branch.__doc__) if text]
+            below.append("\n\n".join([f"## {prefix}{name}: {branch.__name__}", *about]))
             below += _section(f"{prefix}{name}.", branch)
     table = "\n".join(["| key | default | range | |", "| --- | --- | --- | --- |", *rows])
     return [table, *below] if rows else below

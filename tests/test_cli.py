@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from distilrec import entry
 from tests.conftest import ROOT
 
 DISTILREC = str(Path(sys.executable).parent / "distilrec")
@@ -72,6 +73,41 @@ def test_steps_refuse_what_no_step_wrote(tmp_path):
     result = distilrec("teach", "--scene", "scene.yaml", "--dataset", "empty", "--teacher", "out", cwd=tmp_path)
     _refused(result, "DR-ART-001", "empty")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "code"), [("afile", "DR-RUN-001"), ("afile/data", "DR-RUN-004"), ("mine", "DR-RUN-001")]
+)
+def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(tmp_path, place, code):
+    (tmp_path / "scene.yaml").write_text(SYNTHETIC)
+    (tmp_path / "afile").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    step = distilrec("prepare", "--scene", "scene.yaml", "--dataset", place, cwd=tmp_path)
+    _refused(step, code, place)
+    assert not step.stdout, "nothing was begun"
+    run = distilrec("run", "scene.yaml", "--out", place, cwd=tmp_path)
+    _refused(run, code, place)
+    table = distilrec("profile", "--scene", "scene.yaml", "--dataset", "data", "--latency-table", "mine", cwd=tmp_path)
+    _refused(table, "DR-RUN-004", "mine cannot be written: it is a folder")
+
+
+def test_a_run_json_of_something_else(tmp_path):
+    (tmp_path / "scene.yaml").write_text(SYNTHETIC)
+    (tmp_path / "mine").mkdir()
+    for text in ("[]", "{}"):
+        (tmp_path / "mine" / "run.json").write_text(text)
+        _refused(distilrec("run", "scene.yaml", "--out", "mine", cwd=tmp_path), "DR-RUN-001", "run.json")
+        _refused(distilrec("track", "mine", cwd=tmp_path), "DR-RUN-006", "mine")
+
+
+def test_a_step_keeps_things_where_a_run_does(tmp_path, monkeypatch):
+    for name in ("DISTILREC_STORE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISTILREC_RUNS", str(tmp_path))
+    registry = entry._registry()
+    assert registry.store.root == tmp_path / "store"
+    assert registry.server.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_a_step_alone_and_a_plan(tmp_path):

@@ -30,9 +30,11 @@ EPOCHS = 20
 
 def ml100k(folder: Path) -> Sequences:
     """All 943 users and 1,682 items, nothing filtered, as RecBole reads it."""
-    path = folder / "ml-100k.tsv"
+    path, source = folder / "ml-100k.tsv", SHARED / "ml-100k" / "ml-100k.inter.gz"
     if not path.is_file():
-        with gzip.open(SHARED / "ml-100k" / "ml-100k.inter.gz") as packed, path.open("wb") as plain:
+        if not source.is_file():
+            raise SystemExit(f"{source} is not there: MovieLens-100K as RecBole packs it, compressed")
+        with gzip.open(source) as packed, path.open("wb") as plain:
             shutil.copyfileobj(packed, plain)
     columns = Columns(user="user_id:token", item="item_id:token", time="timestamp:float")
     data = FileData(source="file", path=str(path), columns=columns)

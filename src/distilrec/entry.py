@@ -3,9 +3,10 @@ line both call this; nothing else does.
 
 Environment:
     DISTILREC_RUN_DIR: where progress.jsonl and error.json go, and a copy of the scene's results; optional.
-    DISTILREC_STORE: folder of checkpoints and promotions, or s3://bucket/folder; default ./runs/store.
+    DISTILREC_RUNS: the folder of all that the next two have by default; default ./runs.
+    DISTILREC_STORE: folder of checkpoints and promotions, or s3://bucket/folder; default <runs>/store.
     WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: set by torchrun for a training in several processes.
-    MLFLOW_TRACKING_URI: default SQLite in ./runs/mlflow.db.
+    MLFLOW_TRACKING_URI: default SQLite in <runs>/mlflow.db, or beside a store in a folder.
     MLFLOW_RUN_ID: the MLflow run to log into, of the step or of the whole pipeline; default: one is made.
     DISTILREC_RUN: the pipeline run's name, the same for all its steps; default KFP_RUN_ID. Without
         either, `promote` names the run by its content and logs it whole.
@@ -39,7 +40,7 @@ from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
 from distilrec.io.s3 import SCHEME, S3Store
 from distilrec.io.scenes import load_scene
-from distilrec.io.store import LocalStore, Store, copy_whole
+from distilrec.io.store import LocalStore, Store, copy_whole, require_place
 from distilrec.io.tracking import Origin, Tracking
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.tracked import keep
@@ -55,7 +56,6 @@ RESULTS = ("section.html", "report.html", "summary.md", "summary.json")
 """The last one says that the scene is finished."""
 TRAININGS = ("teach", "search", "retrain")
 TERMINATED = 143
-STORE = "runs/store"
 Result = TypeVar("Result")
 _BEGAN = time.monotonic()
 
@@ -195,17 +195,24 @@ def promote(
             "promoted": float(summary["verdict"]["promote"]),
         }
 
-    return _step("promote", scene, overrides, act)
+    return _step("promote", scene, overrides, act, outcome, is_recorded=False)
 
 
 def _step(
-    name: str, scene: str, overrides: str, action: Callable[[SceneConfig, Adapters], Result], out: str = ""
+    name: str,
+    scene: str,
+    overrides: str,
+    action: Callable[[SceneConfig, Adapters], Result],
+    out: str = "",
+    is_recorded: bool = True,
 ) -> Result:
-    """Run one step; what is refused becomes one sentence, `error.json` and an exit code. `out`: its folder, if it is a
-    step of the pipeline that keeps a record of itself."""
+    """Run one step; what is refused becomes one sentence, `error.json` and an exit code. `out`: its folder, if it
+    writes one, with or without a record of itself in the store."""
     folder = _run_folder()
     with _reported(folder, name), _terminable():
         config = load_scene(scene, overrides)
+        if out:
+            require_place(Path(out))
         processes = _joined(name)
         progress = Progress(folder, name, is_silent=processes.rank > 0)
         registry = _registry()
@@ -214,7 +221,7 @@ def _step(
         adapters = Adapters(registry.store, progress, registry, tracking, _BEGAN, processes)
         progress.say("start")
         result = action(config, adapters)
-        if out and tracking.origin.run and processes.rank == 0:
+        if out and is_recorded and tracking.origin.run and processes.rank == 0:
             keep(config, Path(out), tracking)
             _log_kept(name, config.scene, adapters)
         progress.say("done", seconds=adapters.stamp(name, "")["seconds"])
@@ -243,15 +250,24 @@ def _origin() -> Origin:
 
 def _registry() -> Registry:
     store = _store()
-    beside = store.root.parent if isinstance(store, LocalStore) else Path("runs").resolve()
+    beside = store.root.parent if isinstance(store, LocalStore) else _runs()
     tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{beside / 'mlflow.db'}")
     artifacts = os.environ.get("DISTILREC_MLFLOW_ARTIFACTS")
     local = Path(artifacts) if artifacts else beside / "mlartifacts"
     return Registry(MlflowServer(tracking, local if tracking.startswith("sqlite:") else None), store)
 
 
+def _runs() -> Path:
+    return Path(os.environ.get("DISTILREC_RUNS", "runs")).resolve()
+
+
+def _where() -> str:
+    """The store's place."""
+    return os.environ.get("DISTILREC_STORE", str(_runs() / "store"))
+
+
 def _store() -> Store:
-    location = os.environ.get("DISTILREC_STORE", STORE)
+    location = _where()
     return S3Store(location) if location.startswith(SCHEME) else LocalStore(Path(location).resolve())
 
 
@@ -320,14 +336,13 @@ def track(run: str) -> list[tuple[str, str, str]]:
     """Log what is kept of a run, whatever was logged of it before: `run` is its folder, or its name in the store.
     Returns scene, MLflow run id and page or place of each."""
     described = Path(run) / "run.json"
-    name = str(read_json(described).get("run", "")) if described.is_file() else run
+    there = read_json(described) if described.is_file() else {"run": run}
+    name = str(there.get("run", "")) if isinstance(there, dict) else ""
     registry = _registry()
     tracking = Tracking(registry.server, registry.store, Origin(name))
     scenes = sorted({record.scene for record in tracking.kept()}) if re.fullmatch(r"\w[\w.-]*", name) else []
     if not scenes:
-        raise RunError(
-            "DR-RUN-006", f"{run} is no run of which {os.environ.get('DISTILREC_STORE', STORE)} keeps a step"
-        )
+        raise RunError("DR-RUN-006", f"{run} is no run of which {_where()} keeps a step")
     logged = [(scene, tracking.log(scene)) for scene in scenes]
     return [(scene, run_id, tracking.url(run_id) or registry.server.where) for scene, run_id in logged]
 

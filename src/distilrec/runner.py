@@ -104,6 +104,8 @@ def _claim_folder(folder: Path, identity: str, new_name: str) -> str:
     described = folder / "run.json"
     if described.is_file():
         there = read_json(described)
+        if not isinstance(there, dict) or not {"identity", "run"} <= there.keys():
+            raise RunError("DR-RUN-001", f"{described} is of no run of distilrec")
         if there["identity"] != identity:
             words = f"{folder} holds run {there['identity']}, this one is {identity}: settings or data differ"
             raise RunError("DR-RUN-001", words)

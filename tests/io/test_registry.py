@@ -95,6 +95,12 @@ def test_approved_and_rolled_back_by_hand(registry):
     assert _aliases(registry) == {"challenger": "1", "champion": "1"}
     with pytest.raises(ArtifactError, match="has no version 7"):
         approve(SCENE, "7", "asked for", registry)
+    client = registry.server.client()
+    one = client.get_model_version(f"ranker-{SCENE}", "1")
+    stray = client.create_model_version(one.name, one.source, model_id=one.source.rsplit("/", 1)[1])
+    with pytest.raises(ArtifactError, match="lacks the tags of a version that a run registered"):
+        approve(SCENE, str(stray.version), "asked for", registry)
+    client.delete_model_version(one.name, stray.version)
 
 
 def _aliases(registry):

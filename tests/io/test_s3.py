@@ -168,6 +168,7 @@ def test_an_endpoint_that_lets_every_racer_win_is_refused(store, monkeypatch):
         ({}, "s3://no-such-bucket/x", "DR-STORE-002"),
         ({}, "s3:///x", "DR-STORE-007"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, f"s3://{BUCKET}/x", "DR-STORE-005"),
+        ({"AWS_ENDPOINT_URL": "127.0.0.1:9"}, f"s3://{BUCKET}/x", "DR-STORE-005"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_one_sentence(monkeypatch, change, location, code):

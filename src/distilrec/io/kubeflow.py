@@ -70,7 +70,7 @@ class Kubeflow:
         if release and (int(release[1]), int(release[2])) < OLDEST:
             raise KubeflowError("DR-KFP-003", f"Kubeflow Pipelines at {self.where} is {tag}, older than 2.17")
         if health.multi_user and not self.namespace:
-            raise KubeflowError("DR-KFP-005", f"Kubeflow at {self.where} has several users, and no namespace is named")
+            raise KubeflowError("DR-KFP-005", f"Kubeflow at {self.where} has several users, and `namespace` is not set")
 
     def _tag(self) -> str:
         def health(**options: Any) -> Any:

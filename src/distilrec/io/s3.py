@@ -241,8 +241,11 @@ def _client(location: str) -> Any:
         request_checksum_calculation="when_required",  # what older endpoints understand; the sha256 is ours
         response_checksum_validation="when_required",
     )
-    with translated(location):
-        return boto3.session.Session().client("s3", config=config)
+    try:
+        with translated(location):
+            return boto3.session.Session().client("s3", config=config)
+    except ValueError as error:  # boto3 of an address without http:// or https://
+        raise StoreError("DR-STORE-005", f"{location}: {_first(str(error))}") from None
 
 
 @contextmanager

@@ -118,6 +118,19 @@ class Unfinished:
     manifest: dict[str, Any] = field(default_factory=dict)
 
 
+def require_place(path: Path) -> None:
+    """For `whole_folder`: asked before the work, which would be lost.
+
+    Raises:
+        RunError: as there.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise RunError("DR-RUN-001", f"{path} exists and is not the output of a step")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise RunError("DR-RUN-004", f"{path} cannot be made: {parent} is no folder that can be written to")
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Unfinished]:
     """A folder that appears under its name only when all is in it, its manifest written last.
@@ -126,10 +139,9 @@ def whole_folder(path: Path) -> Iterator[Unfinished]:
     replaced; anything else is refused.
 
     Raises:
-        RunError: the name is taken by something that no step wrote.
+        RunError: the name is taken by something that no step wrote, or nothing can be written there.
     """
-    if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise RunError("DR-RUN-001", f"{path} exists and is not the output of a step")
+    require_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:

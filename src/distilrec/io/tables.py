@@ -61,8 +61,12 @@ def read_events(data: FileData) -> RawEvents:
 
 def read_titles(table: ItemTable) -> dict[str, str]:
     """Title by item id."""
-    rows = _read(user_file(table.path), [table.item, table.title])
-    ids, titles = (rows[name].cast(pa.string()).to_pylist() for name in (table.item, table.title))
+    path = user_file(table.path)
+    rows = _read(path, [table.item, table.title])
+    try:
+        ids, titles = (rows[name].cast(pa.string()).to_pylist() for name in (table.item, table.title))
+    except pa.ArrowException as error:
+        raise DataError("DR-DATA-002", f"{path} has a column of an unusable type: {_one_line(error)}") from None
     return {item: title for item, title in zip(ids, titles, strict=True) if item and title}
 
 

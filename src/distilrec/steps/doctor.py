@@ -39,7 +39,7 @@ def doctor(
     yield _enough("memory", machine["memory_gb"], "give the machine, or its container, more")
     yield _enough("disk", shutil.disk_usage(Path.cwd()).free / 2**30, "free some, or work on another disk")
     yield _threads(machine["cores"])
-    yield Finding("accelerator", True, _accelerator() or "none; trainings use the processor")
+    yield Finding("accelerator", True, f"{_accelerator() or 'none'}; trainings use the processor")
     yield _asked("store", lambda: _store(store()))
     yield _asked("MLflow", lambda: _mlflow(registry()))
     yield _asked("Kubeflow", kubeflow)

@@ -1,9 +1,9 @@
 """What is done to a scene's promotions by hand: read them, roll back, approve past the gate. Each is one entry of the
 log, with who and why."""
 
-from distilrec.core.errors import ConfigError, RunError
+from distilrec.core.errors import ArtifactError, ConfigError, RunError
 from distilrec.io.promotions import Entry, entry_after
-from distilrec.io.registry import Registry
+from distilrec.io.registry import Registry, model_name
 
 
 def history(scene: str, registry: Registry) -> list[Entry]:
@@ -50,11 +50,14 @@ def approve(scene: str, version: str, because: str, registry: Registry) -> Entry
 
     Raises:
         ConfigError: no reason is given.
-        ArtifactError: the registry has no such version.
+        ArtifactError: the registry has no such version, or it is none that a run registered.
     """
     if not because.strip():
         raise ConfigError("DR-CONF-003", "an approval past the gate needs a reason; --because is empty")
     tags = registry.tags_of(scene, version)
+    if not {"as_of", "content"} <= tags.keys():
+        words = f"version {version} of {model_name(scene)} lacks the tags of a version that a run registered"
+        raise ArtifactError("DR-REG-001", words)
 
     def decided(before: Entry | None) -> Entry:
         champion = before.champion if before else ""

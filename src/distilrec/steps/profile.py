@@ -30,8 +30,9 @@ NUM_RANDOM, NUM_CHECKED = 12, 6
 def profile(config: SceneConfig, dataset: Path, out: Path, adapters: Adapters) -> LatencyTable:
     """Fits p50 = rest + layers + parts to the students that the space names, and, where the machine counts it, energy;
     writes JSON."""
-    if not out.resolve().parent.is_dir():
-        raise RunError("DR-RUN-004", f"{out} cannot be written: there is no folder {out.resolve().parent}")
+    if out.is_dir() or not out.resolve().parent.is_dir():
+        words = "it is a folder" if out.is_dir() else f"there is no folder {out.resolve().parent}"
+        raise RunError("DR-RUN-004", f"{out} cannot be written: {words}")
     if config.teach.knows_users:
         raise ConfigError("DR-CONF-005", f"teach: model {config.teach.model} has one student, and no part to profile")
     data = open_dataset(dataset)
