@@ -43,6 +43,7 @@ ABLATIONS = {
     "softmax relaxation": ("search.transformer.relaxation=softmax", True),
     "no budget": ("", False),
     "static cost": ("search.transformer.constraint=static", False),
+    "softmax at a price": ("search.transformer.relaxation=softmax", False),
 }
 """What is changed, and whether within half of the largest's multiply-adds; the first of each kind is what the others
 are compared with. The dynamic factor has no part in a budget."""
