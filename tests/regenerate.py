@@ -65,7 +65,10 @@ def errors_page() -> str:
 
 def settings_page() -> str:
     """Every knob, from its one home."""
-    sections = ["# Settings\n\nA scene is one YAML file with these keys. `--set teach.max_epochs=5` overrides one."]
+    sections = [
+        "# Settings\n\nA scene is one YAML file with these keys. `--set teach.max_epochs=5` overrides one; "
+        "what it sets has no spaces in it, so name the innermost key."
+    ]
     sections += _section("", SceneConfig)
     return "\n\n".join(sections) + "\n"
 
@@ -97,7 +100,8 @@ def adarec_page() -> str:
 def derrd_page() -> str:
     measured, published = _measurements("derrd"), json.loads((ROOT / DERRD / "published.json").read_text("utf-8"))
     tables = {base: _derrd_table(base, measured, published) for base in ("bpr", "neumf")}
-    return _page("derrd.md", {"figures": _figures("derrd"), **tables, "terms": _terms_table(measured.get("terms", {}))})
+    terms = {part: _terms_table(measured.get(part, {})) for part in ("terms", "terms_ml1m")}
+    return _page("derrd.md", {"figures": _figures("derrd"), **tables, **terms})
 
 
 def _derrd_table(base: str, measured: dict[str, Any], published: dict[str, Any]) -> list[str]:

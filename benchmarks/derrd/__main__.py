@@ -1,6 +1,6 @@
 """DE-RRD on CiteULike: the published table, and what the two terms cost.
 
-python -m benchmarks.derrd                 everything that is not in measurements.json yet (a day on two cores)
+python -m benchmarks.derrd                everything that is not in measurements.json yet (a day on two cores)
 python -m benchmarks.derrd bpr.student.0  some parts, measured again
 
 Each training resumes from its checkpoint under $DISTILREC_BENCH_RUNS (./runs/benchmarks); what is finished stays.

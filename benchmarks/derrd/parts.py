@@ -1,7 +1,6 @@
 """Every part by name, in the order in which they are run: what takes minutes first."""
 
 from benchmarks.command import Part
-from benchmarks.derrd import citeulike, cost
-from benchmarks.derrd.terms import terms
+from benchmarks.derrd import citeulike, cost, terms
 
-PARTS: dict[str, Part] = {"rrd": cost.rrd, "de": cost.de, **citeulike.PARTS, "terms": terms}
+PARTS: dict[str, Part] = {"rrd": cost.rrd, "de": cost.de, **citeulike.PARTS, **terms.PARTS}

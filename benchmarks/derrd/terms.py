@@ -2,12 +2,14 @@
 soft targets, and with several together. A term's weight is its default, not tuned for this."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.adarec.demo import ndcg_of
+from benchmarks.command import Part
 from benchmarks.peers import ROOT
 from benchmarks.results import RUNS, SAME_THREADS, Results
 from distilrec import entry
@@ -16,8 +18,8 @@ from distilrec.core.metrics import bootstrap_mean
 from distilrec.io.jsons import read_json
 from distilrec.steps.inputs import open_dataset
 
-SCENE = str(Path(os.environ.get("DISTILREC_TERMS_SCENE", ROOT / "scenes" / "ml1m-under-25.yaml")).resolve())
-FOLDER = RUNS / "derrd" / "terms"
+SCENES = {"terms": "ml1m-under-25", "terms_ml1m": "ml1m"}
+"""By the part that measures them, which is also the folder and the beginning of the figures' names."""
 SCRATCH = "retrain.start=scratch"
 SEEDS = (0, 1, 2)
 """Of the retraining; teacher and search are those of seed 0."""
@@ -39,32 +41,33 @@ TOGETHER = {
 WAYS = {NEXT_ITEM: "retrain.distillation.share=0", **ALONE, **TOGETHER}
 
 
-def terms(results: Results) -> None:
-    """Rows as they come, seed by seed; a retraining that is finished is found again."""
-    dataset, teacher, search, genotype = (str(FOLDER / name) for name in ("dataset", "teacher", "search", "genotype"))
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("DISTILREC_STORE", str(FOLDER / "store"))
-    _unless(dataset, lambda: entry.prepare(SCENE, SAME_THREADS, "", dataset))
-    _unless(teacher, lambda: entry.teach(SCENE, SAME_THREADS, dataset, teacher))
-    _unless(search, lambda: entry.search(SCENE, SAME_THREADS, dataset, teacher, search))
-    _unless(genotype, lambda: entry.derive(SCENE, SAME_THREADS, search, genotype))
+def terms(results: Results, part: str) -> None:
+    """Rows as they come, seed by seed; a retraining that is finished is found again, and so is a teacher."""
+    scene, folder = str(ROOT / "scenes" / f"{SCENES[part]}.yaml"), RUNS / "derrd" / part
+    dataset, teacher, search, genotype = (str(folder / name) for name in ("dataset", "teacher", "search", "genotype"))
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["DISTILREC_STORE"] = str(RUNS / "store")
+    _unless(dataset, lambda: entry.prepare(scene, SAME_THREADS, "", dataset))
+    _unless(teacher, lambda: entry.teach(scene, SAME_THREADS, dataset, teacher))
+    _unless(search, lambda: entry.search(scene, SAME_THREADS, dataset, teacher, search))
+    _unless(genotype, lambda: entry.derive(scene, SAME_THREADS, search, genotype))
     rows: dict[str, list[dict[str, Any]]] = {}
     users: dict[str, list[Floats]] = {}
     for seed in SEEDS:
         for name, overrides in WAYS.items():
-            student = str(FOLDER / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}")
+            student = str(folder / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}")
             asked = f"{SAME_THREADS} seed={seed} {SCRATCH} {overrides}".strip()
             _unless(
-                student, lambda asked=asked, to=student: entry.retrain(SCENE, asked, dataset, teacher, genotype, to)
+                student, lambda asked=asked, to=student: entry.retrain(scene, asked, dataset, teacher, genotype, to)
             )
             row, of_users = _row(Path(dataset), Path(student))
             rows.setdefault(name, []).append(row)
             users.setdefault(name, []).append(of_users)
-            results.keep("terms", rows)
-        _put_gains(results, users)
+            results.keep(part, rows)
+        _put_gains(results, part, users)
 
 
-def _put_gains(results: Results, users: dict[str, list[Floats]]) -> None:
+def _put_gains(results: Results, part: str, users: dict[str, list[Floats]]) -> None:
     """Of what soft targets have beyond the next item alone, and every other way beyond soft targets: means over the
     seeds that are there, intervals over users."""
     seeds = len(users[NEXT_ITEM])
@@ -74,9 +77,9 @@ def _put_gains(results: Results, users: dict[str, list[Floats]]) -> None:
         before = NEXT_ITEM if name == SOFT_TARGETS else SOFT_TARGETS
         gain = bootstrap_mean(np.mean(each, axis=0) - np.mean(users[before], axis=0), seed=0)
         by_seed = [round(float(one.mean()), 4) for one in each]
-        note = f"{Path(SCENE).stem}, {name} against {before}; test NDCG@10 by seed {by_seed}"
+        note = f"{SCENES[part]}, {name} against {before}; test NDCG@10 by seed {by_seed}"
         key = name.replace(", ", "_").replace(" ", "_")
-        results.put(f"terms.{key}.gain", gain.value, "NDCG@10", note, seeds=seeds, interval=[gain.low, gain.high])
+        results.put(f"{part}.{key}.gain", gain.value, "NDCG@10", note, seeds=seeds, interval=[gain.low, gain.high])
 
 
 def _unless(folder: str, make: Any) -> None:
@@ -89,3 +92,6 @@ def _row(dataset: Path, student: Path) -> tuple[dict[str, Any], Floats]:
     valid = max(one["valid"][deciding] for one in read_json(student / "history.json"))
     users, seconds = ndcg_of(dataset, student), float(read_json(student / "manifest.json")["trained_seconds"])
     return {"valid": valid, "test": float(users.mean()), "seconds": seconds}, users
+
+
+PARTS: dict[str, Part] = {part: partial(terms, part=part) for part in SCENES}

@@ -78,7 +78,10 @@ def _override(tree: dict[str, Any], assignment: str) -> None:
     try:
         tree[last] = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
-        raise ConfigError("DR-CONF-003", f"override {assignment!r}: {value!r} is no YAML value") from None
+        words = (
+            f"override {assignment!r}: {value!r} is no YAML value; it may have no spaces, name the inner key instead"
+        )
+        raise ConfigError("DR-CONF-003", words) from None
 
 
 def explained(error: ValidationError, kind: type[BaseModel]) -> ConfigError:
