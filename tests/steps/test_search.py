@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,8 +13,10 @@ from distilrec.core.operations import OPERATIONS
 from distilrec.core.parallel import Processes
 from distilrec.core.spaces import space_of
 from distilrec.io.jsons import read_json
+from distilrec.io.mlflow_server import MlflowServer
 from distilrec.io.models import load_student, load_teacher, load_weights
 from distilrec.io.progress import Progress
+from distilrec.io.registry import Registry
 from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore
 from distilrec.runner import open_run
@@ -57,7 +58,8 @@ def shop(tmp_path_factory):
 
 
 def _adapters(folder) -> Adapters:
-    return Adapters(LocalStore(folder / "store"), Progress(folder, "search"), SimpleNamespace(), UNTRACKED, 0.0)
+    store, server = LocalStore(folder / "store"), MlflowServer(f"sqlite:///{folder}/mlflow.db", None)
+    return Adapters(store, Progress(folder, "search"), Registry(server, store), UNTRACKED, 0.0)
 
 
 def _searched(shop, out, overrides):

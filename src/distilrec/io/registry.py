@@ -122,8 +122,6 @@ class Registry:
         Raises:
             ArtifactError: the name's newest model takes other ids, or users where this one takes histories.
         """
-        if self.server.is_yet_to_be_made:
-            return
         mlflow, name = self.server.mlflow(), model_name(scene)
         versions = self.server.client().search_model_versions(
             f"name = '{name}'", max_results=1, order_by=["version_number DESC"]

@@ -36,6 +36,8 @@ def prepare(config: SceneConfig, as_of: str, out: Path, adapters: Adapters) -> d
 
 def _require_same_inputs(config: SceneConfig, dataset: Dataset, registry: Registry) -> None:
     """Before hours of training. A server that is away is asked again by `promote`."""
+    if registry.server.is_yet_to_be_made:
+        return
     users = tuple(dataset.user_ids[:1].to_pylist()) if config.teach.knows_users else ()
     ranker = RankerFacts(tuple(dataset.item_ids[:1].to_pylist()), True, 1, has_index=False, example_users=users)
     try:
