@@ -16,6 +16,8 @@ from distilrec.core.events import Bools, Floats, Ints, Sequences, popularity
 from distilrec.io.files import UserFile, user_file
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+HEADER_BYTES = 65536
+"""Read at a time until the first line ends."""
 YEAR_10000 = 253_402_300_800.0
 UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -80,13 +82,23 @@ def _read(path: UserFile, wanted: list[str]) -> pa.Table:
                 _require(path, wanted, pq.read_schema(file).names)
                 return pq.read_table(file, columns=wanted)
         parse = pa_csv.ParseOptions(delimiter=SEPARATORS[suffix])
-        with path.open() as file, pa_csv.open_csv(file, parse_options=parse) as stream:
-            _require(path, wanted, stream.schema.names)
+        with path.open() as file:
+            header = pa_csv.read_csv(pa.BufferReader(_first_line(file)), parse_options=parse)
+        _require(path, wanted, header.column_names)
         convert = pa_csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()))
         with path.open() as file:
             return pa_csv.read_csv(file, parse_options=parse, convert_options=convert)
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError("DR-DATA-002", f"{path} cannot be read as a {suffix[1:]} table: {_one_line(error)}") from None
+
+
+def _first_line(file: pa.NativeFile) -> bytes:
+    """Not by `open_csv`: that reads ahead in the background, and may still do so when the file is closed and its number
+    is given to the next one, whose place it then moves."""
+    read = b""
+    while b"\n" not in read and (more := file.read(HEADER_BYTES)):
+        read += more
+    return read.partition(b"\n")[0] + b"\n"
 
 
 def _one_line(error: Exception) -> str:
