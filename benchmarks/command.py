@@ -21,11 +21,9 @@ def run_parts(folder: Path, parts: dict[str, Part], asked: list[str]) -> None:
     """What is named is measured again; without names, what measurements.json does not have."""
     results = Results(folder, folder.name)
     for name in asked or [part for part in parts if part not in results.done]:
-        if name in results.done:
-            results.done.remove(name)
-            results.raw.pop(name, None)
+        results.begin(name)
         parts[name](results)
-        results.keep("done", [*results.done, name])
+        results.finish(name)
 
 
 def as_the_runner_does(benchmark: str) -> None:

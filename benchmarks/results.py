@@ -25,21 +25,35 @@ class Results:
     def __init__(self, folder: Path, name: str, is_quick: bool = False) -> None:
         self.path, self.raw_path = folder / "results.json", folder / "measurements.json"
         self.name, self.is_quick = name, is_quick
-        self.raw: dict[str, Any] = read_json(self.raw_path) if self.raw_path.is_file() else {}
+        self.raw: dict[str, Any] = self._stored()
 
     def figures(self) -> dict[str, dict[str, Any]]:
         return read_json(self.path)["figures"] if self.path.is_file() else {}
 
+    def _stored(self) -> dict[str, Any]:
+        return read_json(self.raw_path) if self.raw_path.is_file() else {}
+
     def keep(self, key: str, value: Any) -> Any:
-        """A raw measurement: what a resumed run does not measure again."""
+        """A raw measurement: what a resumed run does not measure again. Nothing else is written, because another part
+        may be running beside this one."""
         self.raw[key] = value
-        write_json(self.raw_path, self.raw)
+        write_json(self.raw_path, {**self._stored(), key: value})
         return value
 
     @property
     def done(self) -> list[str]:
         """Parts that are complete."""
-        return self.raw.setdefault("done", [])
+        return list(self._stored().get("done", []))
+
+    def begin(self, part: str) -> None:
+        """Anew, if it was complete: what was measured then is forgotten."""
+        if part in self.done:
+            self.raw.pop(part, None)
+            rest = {key: value for key, value in self._stored().items() if key != part}
+            write_json(self.raw_path, {**rest, "done": [one for one in self.done if one != part]})
+
+    def finish(self, part: str) -> None:
+        self.keep("done", [*self.done, part])
 
     def put(self, figure: str, value: float, unit: str, note: str, **more: Any) -> None:
         measured_on = {**describe_machine(), "threads": THREADS}

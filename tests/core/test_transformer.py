@@ -262,11 +262,16 @@ def test_the_most_likely_within_a_budget_is_found(is_shared):
 
 
 def test_a_search_that_ends_above_its_budget_loses_no_more_than_it_must():
-    """Three broad layers are within it: less likely than four narrow ones, but what the search was about to spend."""
+    """Not to the next likely one of any cost, nor to an unlikely one that costs a little more."""
     costs = _costs(transformers())
-    logits = {WIDTH: torch.tensor([[0.0, 2.0, 5.0]]), DEPTH: torch.tensor([[0.0, 0.0, 1.0, 7.0]])}
-    largest = costs.of({WIDTH: (2,), DEPTH: (3,)})[MACS]
-    assert best_within(logits, costs, {MACS: 0.9 * largest}) == {WIDTH: (2,), DEPTH: (2,)}
+    four = {WIDTH: torch.tensor([[0.0, 2.0, 5.0]]), DEPTH: torch.tensor([[0.0, 0.0, 1.0, 7.0]])}
+    limit = 0.9 * costs.of({WIDTH: (2,), DEPTH: (3,)})[MACS]
+    assert best_within(four, costs, {MACS: limit}) == {WIDTH: (2,), DEPTH: (2,)}, "not four narrow layers"
+    two = {WIDTH: torch.tensor([[1.0, 1.0, 5.0]]), DEPTH: torch.tensor([[1.0, 7.0, 1.0, 1.0]])}
+    limit = 0.95 * costs.of({WIDTH: (2,), DEPTH: (1,)})[MACS]
+    one_broad, four_narrow = {WIDTH: (2,), DEPTH: (0,)}, {WIDTH: (1,), DEPTH: (3,)}
+    assert costs.of(one_broad)[MACS] < costs.of(four_narrow)[MACS] < limit
+    assert best_within(two, costs, {MACS: limit}) == one_broad
 
 
 def test_streams_are_as_wide_as_their_widest_layer():

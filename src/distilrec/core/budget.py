@@ -19,7 +19,7 @@ BOUNDS = (-0.2, 1000.0)
 spend what it may have would never draw them. Bounded, because a budget may be larger than anything that helps."""
 MOST_PRESSURE = 10.0
 STRONGEST_TILT = 8.0  # there an operation has a 3,000th of the chance of a free one
-SPENT = tuple(share / 20 for share in range(19, -1, -1))
+SPENT = (0.95, 0.5, 0.0)
 """Of what the search expected its student to cost, the least that the choice costs: the first of these that some
 student does. Where there are few, none may come near."""
 SMALLEST = 1e-6  # of a limit, so that a budget of nothing can be divided by
