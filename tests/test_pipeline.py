@@ -130,7 +130,8 @@ assert [metric.step for metric in epochs] == [1, 2], epochs
 
 
 def test_the_python_in_the_docs_runs(runs, tmp_path):
-    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").replace("ranker-ml1m-under-25", "ranker-synthetic")
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    text = page.replace("ranker-ml1m-under-25", "ranker-synthetic")
     (student,) = (runs / "first").glob("synthetic/kfp/*/retrain/student")
     shutil.copytree(student / "rankers" / "student_onnx", tmp_path / "ranker")
     examples = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
