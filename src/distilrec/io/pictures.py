@@ -21,6 +21,8 @@ COLOURS = {
     "popularity": "#bdbdbd",
 }
 LINES = {"onnx": "-", "int8": "--", "eager": ":", "indexed": "-."}
+BESIDE = {"teacher_onnx": (-6, 6, "right"), "student_onnx": (6, -13, "left")}
+"""Where a point's label stands that would be in another's way: points across and up, and which end of it is there."""
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "distilrec",
@@ -93,8 +95,9 @@ def quality_against_latency(ndcg10: dict[str, dict[str, float]], latency: dict[s
                     continue  # its quality is not known
                 x, y = latency[f"{name}_{form}"]["p50_ms"], ndcg10[measured]["value"]
                 axes.plot(x, y, marker, color=COLOURS[name], markersize=8)
-                offset = (6, -13) if form == "int8" else (6, 6)
-                axes.annotate(f"{name}, {form}", (x, y), xytext=offset, textcoords="offset points", fontsize=8)
+                across, up, side = BESIDE.get(f"{name}_{form}", (6, 6, "left"))
+                words = f"{name}, {form}"
+                axes.annotate(words, (x, y), xytext=(across, up), ha=side, textcoords="offset points", fontsize=8)
         if "markov" in ndcg10:
             axes.axhline(ndcg10["markov"]["value"], color=COLOURS["markov"], linestyle="--", linewidth=1)
             axes.annotate("Markov floor", (0.0, ndcg10["markov"]["value"]), xycoords=("axes fraction", "data"),
