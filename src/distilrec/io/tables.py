@@ -1,6 +1,8 @@
 """Tables: the user's raw interactions in, the dataset's files out and in again."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,14 +52,12 @@ def read_events(data: FileData) -> RawEvents:
     table = _read(path, [name for name in (columns.user, columns.item, columns.time) if name])
     if table.num_rows == 0:
         raise DataError("DR-DATA-002", f"{path} has a header but no rows")
-    try:
+    with _usable(path):
         users, user_ids = _codes(path, columns.user, table)
         items, item_ids = _codes(path, columns.item, table)
         times = np.zeros(len(users))
         if columns.time:
             times = _seconds(path, columns.time, table[columns.time], UNITS_PER_SECOND[data.time_unit])
-    except pa.ArrowException as error:
-        raise DataError("DR-DATA-002", f"{path} has a column of an unusable type: {_one_line(error)}") from None
     return RawEvents(users, items, times, user_ids, item_ids, read_titles(data.items) if data.items else {})
 
 
@@ -65,11 +65,18 @@ def read_titles(table: ItemTable) -> dict[str, str]:
     """Title by item id."""
     path = user_file(table.path)
     rows = _read(path, [table.item, table.title])
-    try:
+    with _usable(path):
         ids, titles = (rows[name].cast(pa.string()).to_pylist() for name in (table.item, table.title))
+    return {item: title for item, title in zip(ids, titles, strict=True) if item and title}
+
+
+@contextmanager
+def _usable(path: UserFile) -> Iterator[None]:
+    """A column that Arrow cannot convert becomes one sentence."""
+    try:
+        yield
     except pa.ArrowException as error:
         raise DataError("DR-DATA-002", f"{path} has a column of an unusable type: {_one_line(error)}") from None
-    return {item: title for item, title in zip(ids, titles, strict=True) if item and title}
 
 
 def _read(path: UserFile, wanted: list[str]) -> pa.Table:
