@@ -24,6 +24,7 @@ from distilrec.core.metrics import per_user
 from distilrec.core.ranked import NONE, TeacherRanking
 from distilrec.core.recommender import ModelScorer
 from distilrec.core.snapshot import Snapshot
+from distilrec.core.split import Questions
 from distilrec.core.terms import TERMS, Pair, Sizes
 from distilrec.core.user_fit import Pairs, UserFit, UserRun, UserTeaching, ranking_by
 from distilrec.core.views import StateView, sizes_of_users
@@ -220,7 +221,7 @@ def test_a_loss_that_is_no_number_ends_the_training():
     with torch.no_grad():
         model.items.weight[3] = torch.nan
     fit = UserFit(model, Pairs.of(train), QUICK, generator())
-    run = UserRun(fit, Validation(train, targets, "removed"), Teach())
+    run = UserRun(fit, Validation(train, Questions(train, targets), "removed"), Teach())
     with pytest.raises(DivergedError, match=r"epoch 1, batch \d"):
         list(run.records())
 

@@ -8,6 +8,7 @@ import pytest
 from distilrec.core.config import FileData
 from distilrec.core.errors import DataError
 from distilrec.core.events import to_sequences
+from distilrec.core.split import Split
 from distilrec.io.tables import Dataset, canonical_sha256, read_dataset, read_events, write_dataset
 
 HEADER = "user_id,item_id,timestamp\n"
@@ -103,7 +104,8 @@ def test_parquet_timestamps_units_and_titles(tmp_path):
 
 def test_a_dataset_survives_its_files_and_its_hash_follows_its_content(tmp_path):
     sequences = to_sequences(np.repeat([0, 1], 4), np.array([0, 1, 2, 0, 2, 2, 1, 0]), np.arange(8.0), 2, 3)
-    dataset = Dataset(sequences, pa.array(["u", "v"]), pa.array([10, 20, 30]), ["Ten", "Twenty", "Thirty"])
+    split = Split.leave_one_out(sequences)
+    dataset = Dataset(sequences, pa.array(["u", "v"]), pa.array([10, 20, 30]), ["Ten", "Twenty", "Thirty"], split)
     write_dataset(tmp_path, dataset)
     again = read_dataset(tmp_path)
     assert again.sequences.items.tolist() == sequences.items.tolist()
@@ -111,7 +113,7 @@ def test_a_dataset_survives_its_files_and_its_hash_follows_its_content(tmp_path)
     assert again.sequences.stops.tolist() == sequences.stops.tolist()
     assert (again.titles, again.item_ids.to_pylist()) == (dataset.titles, [10, 20, 30])
     assert canonical_sha256(again) == canonical_sha256(dataset)
-    other = Dataset(sequences, pa.array(["u", "w"]), dataset.item_ids, dataset.titles)
+    other = Dataset(sequences, pa.array(["u", "w"]), dataset.item_ids, dataset.titles, split)
     assert canonical_sha256(other) != canonical_sha256(dataset)
 
 

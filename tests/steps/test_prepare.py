@@ -5,9 +5,11 @@ import pyarrow as pa
 import pytest
 
 from distilrec.core.errors import ConfigError, DataError
+from distilrec.core.evaluation import MISS
+from distilrec.core.split import Questions, Split
 from distilrec.io.scenes import load_scene
 from distilrec.io.tables import Dataset
-from distilrec.steps.evaluate import MISS, rank_on_own_catalogue
+from distilrec.steps.evaluate import rank_on_own_catalogue
 from distilrec.steps.prepare import floors
 from distilrec.steps.prepared import prepared
 from tests.conftest import SHARED, chain
@@ -94,16 +96,16 @@ class _LastIsBest:
 
 
 def test_a_champion_is_ranked_on_its_own_catalogue():
-    dataset = Dataset(
-        chain(0.5, num_users=3, num_items=3, length=5), pa.array(["u", "v", "w"]), pa.array(["a", "b", "c"]), []
-    )
-    past = dataset.sequences.without_last(1)
-    targets = np.array([0, 1, 2])  # a, b, c
+    sequences = chain(0.5, num_users=3, num_items=3, length=5)
+    ids = pa.array(["u", "v", "w"]), pa.array(["a", "b", "c"])
+    dataset = Dataset(sequences, *ids, [], Split.leave_one_out(sequences))
+    past = sequences.without_last(1)
+    asked = Questions(past, np.array([0, 1, 2]))  # a, b, c
     scorer = _LastIsBest()
-    ranks, missing = rank_on_own_catalogue(scorer, ["x", "b", "a", "y"], dataset, past, targets)
+    ranks, missing = rank_on_own_catalogue(scorer, ["x", "b", "a", "y"], dataset, asked)
     assert missing == 1
     known = [bool({0, 1} & set(past.of(user).tolist())) for user in range(3)]
-    nothing, _ = rank_on_own_catalogue(scorer, ["p", "q", "r", "s"], dataset, past, targets)
+    nothing, _ = rank_on_own_catalogue(scorer, ["p", "q", "r", "s"], dataset, asked)
     assert set(nothing.kept) == {MISS}
     assert ranks.kept.tolist() == [2 if known[0] else MISS, 3 if known[1] else MISS, MISS]
 
@@ -132,7 +134,7 @@ def test_movielens_targets_are_those_of_the_literature(tmp_path):
     digest = hashlib.sha256("\n".join(f"{user} {ours[user]}" for user in sorted(ours)).encode()).hexdigest()
     assert digest == SASREC_TARGETS
     # peers.md: Markov .1073 kept / .1259 removed, popularity .0079 / .0180.
-    found = floors(dataset.sequences)
+    found = floors(dataset.split)
     assert found["markov"]["kept"]["ndcg@10"] == pytest.approx(0.1073, abs=0.002)
     assert found["markov"]["removed"]["ndcg@10"] == pytest.approx(0.1259, abs=0.002)
     assert found["popularity"]["removed"]["ndcg@10"] == pytest.approx(0.0180, abs=0.0005)

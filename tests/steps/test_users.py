@@ -15,9 +15,10 @@ import torch
 
 from distilrec.core.cost import count_params
 from distilrec.core.errors import ArtifactError, ConfigError, DataError
-from distilrec.core.evaluation import rank_users
+from distilrec.core.evaluation import MISS, rank_users
 from distilrec.core.parallel import Processes
 from distilrec.core.recommender import ModelScorer
+from distilrec.core.split import Questions
 from distilrec.core.user_fit import Pairs
 from distilrec.io.exported import ExportedScorer
 from distilrec.io.jsons import read_json, write_json
@@ -34,7 +35,7 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.benchmark import benchmark
 from distilrec.steps.content import content_of
 from distilrec.steps.derive import derive
-from distilrec.steps.evaluate import MISS, evaluate, rank_on_own_catalogue
+from distilrec.steps.evaluate import evaluate, rank_on_own_catalogue
 from distilrec.steps.inputs import open_dataset
 from distilrec.steps.plan import plan
 from distilrec.steps.prepare import prepare
@@ -226,7 +227,7 @@ def test_a_champion_knows_a_user_wherever_it_stands_and_misses_a_new_one(shop):
     scorer = ExportedScorer(shop.ranker.model)
     model, _ = load_student(shop.inputs.student)
     moved = _Renumbered(scorer, order[1:])
-    ranks, _ = rank_on_own_catalogue(moved, shop.ranker.ids, dataset, past, targets, known)
+    ranks, _ = rank_on_own_catalogue(moved, shop.ranker.ids, dataset, Questions(past, targets), known)
     whole = rank_users(ModelScorer(model), past, targets)
     assert ranks.removed[order[0]] == MISS
     np.testing.assert_array_equal(ranks.removed[order[1:]], whole.removed[order[1:]])

@@ -87,6 +87,13 @@ class Prepare(Closed):
     """A user needs one event each for training, validation and test."""
     min_item_events: int = Field(5, ge=1, le=100_000)
     """Convention of the 5-core sets of the literature."""
+    split: Literal["leave-one-out", "temporal"] = "leave-one-out"
+    """Temporal: a user's target is its first event of the last `test_days`, before them of `valid_days`, and training
+    ends before both. Items that training lacks leave the catalogue; as a target they are missed, and counted."""
+    valid_days: float = Field(7, gt=0, le=3650)
+    """Before those of the test."""
+    test_days: float = Field(7, gt=0, le=3650)
+    """Before `as_of`, or before the newest event."""
     min_users: int = Field(50, ge=10)
     """Below it no interval over test users is worth reading."""
     min_items: int = Field(20, ge=5)
@@ -558,6 +565,8 @@ class SceneConfig(Closed):
     def _order_needs_times(self) -> "SceneConfig":
         if isinstance(self.data, FileData) and self.data.columns.time is None and self.prepare.order == "time":
             raise ConfigError("DR-CONF-005", "prepare: order time needs data.columns.time, which is null")
+        if self.prepare.split == "temporal" and self.prepare.order == "none":
+            raise ConfigError("DR-CONF-005", "prepare: split temporal needs order time, which is none")
         return self
 
     @model_validator(mode="after")

@@ -7,9 +7,12 @@ import numpy as np
 
 from distilrec.core.events import Ints, Sequences
 from distilrec.core.metrics import VARIANTS, Scores, means, per_user, ranks_of
+from distilrec.core.split import Questions
 
 MOST_USERS, MOST_SCORES = 256, 16_000_000
 """Of a batch: 64 MB of scores, 16 users at a million items."""
+MISS = 2**40
+"""The rank of a target that a catalogue lacks, or of a user of whom a model knows nothing."""
 
 
 class Scorer(Protocol):
@@ -51,6 +54,19 @@ def rank_users(scorer: Scorer, past: Sequences, targets: Ints, users: Ints | Non
         batch = users[rows]
         kept[rows], removed[rows] = ranks_of(scorer.score(past, batch), targets[batch], *seen.events(batch))
     return Ranks(kept, removed)
+
+
+def rank_asked(scorer: Scorer, questions: Questions, users: Ints | None = None) -> Ranks:
+    """Of those who are asked, or of `users` among them: an item that the catalogue lacks is a MISS."""
+    users = questions.users if users is None else users
+    is_known = questions.targets_U[users] < questions.past.num_items
+    found = rank_users(scorer, questions.past, questions.targets_U, users[is_known])
+    if len(found.kept) == len(users):
+        return found
+    spread = {variant: np.full(len(users), MISS, dtype=np.int64) for variant in VARIANTS}
+    for variant, ranks in spread.items():
+        ranks[is_known] = found.variant(variant)
+    return Ranks(**spread)
 
 
 def mean_ndcg10(ranks: Ranks, variant: str) -> float:

@@ -97,7 +97,7 @@ class Sequences:
 
     def without_last(self, count: int) -> "Sequences":
         """The same users, each without its last `count` items (leave-one-out hides 2, then 1). Copies nothing."""
-        assert int(self.lengths.min()) >= count, "a user is shorter than what the split hides"
+        assert int(self.lengths.min(initial=count)) >= count, "a user is shorter than what the split hides"
         return Sequences(self.items, self.starts, self.stops - count, self.num_items)
 
     def target(self, from_end: int) -> Ints:

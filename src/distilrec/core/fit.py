@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from distilrec.core.batching import Batch, Windows, cut_windows, training_batches
 from distilrec.core.config import Training
-from distilrec.core.evaluation import Ranks, Scorer, mean_ndcg10, rank_users
-from distilrec.core.events import Ints, Sequences
+from distilrec.core.evaluation import Ranks, Scorer, mean_ndcg10, rank_asked
+from distilrec.core.events import Sequences
 from distilrec.core.lessons import Lesson, Losses, NextItem
 from distilrec.core.metrics import NotANumberError
 from distilrec.core.objective import Objective
@@ -24,6 +24,7 @@ from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.recommender import Recommender
 from distilrec.core.sequence_model import SequenceModel
 from distilrec.core.snapshot import Snapshot
+from distilrec.core.split import Questions, Split
 
 
 class DivergedError(ArithmeticError):
@@ -66,20 +67,18 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Validation:
-    """The sequences without their last two items, and the validation target.
-
-    Attributes:
-        deciding: the variant that stops early, `kept` or `removed`.
+    """Attributes:
+    deciding: the variant that stops early, `kept` or `removed`.
     """
 
     train: Sequences
-    valid_targets: Ints
+    valid: Questions
     deciding: str
 
     def validate(self, scorer: Scorer, epoch: int, processes: Processes) -> dict[str, float]:
         """NDCG@10 by variant. Raises DivergedError if the last step of the epoch spoilt the weights."""
         try:
-            ranks = rank_in_parts(scorer, self.train, self.valid_targets, processes)
+            ranks = rank_in_parts(scorer, self.valid, processes)
         except NotANumberError:
             raise DivergedError(epoch, 0) from None
         return {variant: mean_ndcg10(ranks, variant) for variant in ("kept", "removed")}
@@ -92,9 +91,12 @@ class TrainingData(Validation):
     windows: Windows
 
     @classmethod
+    def of(cls, split: Split, max_length: int, deciding: str) -> "TrainingData":
+        return cls(split.train, split.valid, deciding, cut_windows(split.train, max_length))
+
+    @classmethod
     def leave_one_out(cls, sequences: Sequences, max_length: int, deciding: str) -> "TrainingData":
-        train = sequences.without_last(2)
-        return cls(train, sequences.target(2), deciding, cut_windows(train, max_length))
+        return cls.of(Split.leave_one_out(sequences), max_length, deciding)
 
 
 def seed_epoch(generator: torch.Generator, model: SequenceModel, objective: Objective, processes: Processes) -> None:
@@ -261,13 +263,13 @@ def padding_share(num_tokens: int, windows: Windows, processes: Processes) -> fl
     return 1.0 - int(windows.lengths.sum()) / float(everywhere)
 
 
-def rank_in_parts(scorer: Scorer, past: Sequences, targets: Ints, processes: Processes) -> Ranks:
-    """As `rank_users`, each process with its part of the users."""
-    mine = processes.part(np.arange(len(past)))
-    ranks = rank_users(scorer, past, targets, mine)
+def rank_in_parts(scorer: Scorer, questions: Questions, processes: Processes) -> Ranks:
+    """As `rank_asked`, each process with its part of the users."""
+    mine = processes.part(np.arange(len(questions.users)))
+    ranks = rank_asked(scorer, questions, questions.users[mine])
     if processes.count == 1:
         return ranks
-    everyone = torch.zeros(2, len(past), dtype=torch.int64)
+    everyone = torch.zeros(2, len(questions.users), dtype=torch.int64)
     everyone[:, mine] = torch.from_numpy(np.stack([ranks.kept, ranks.removed]))
     kept, removed = processes.sum(everyone).numpy()
     return Ranks(kept, removed)

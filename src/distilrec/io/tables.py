@@ -15,11 +15,14 @@ import pyarrow.parquet as pq
 from distilrec.core.config import FileData, ItemTable
 from distilrec.core.errors import ArtifactError, DataError
 from distilrec.core.events import Bools, Floats, Ints, Sequences, popularity
+from distilrec.core.split import Split
 from distilrec.io.files import UserFile, user_file
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 HEADER_BYTES = 65536
 """Read at a time until the first line ends."""
+BY_TIME = ("num_trained", "valid_target", "test_target")
+"""Columns of a dataset that is split by time."""
 YEAR_10000 = 253_402_300_800.0
 UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -198,6 +201,7 @@ class Dataset:
     user_ids: pa.Array
     item_ids: pa.Array
     titles: list[str]
+    split: Split
 
 
 def write_dataset(folder: Path, dataset: Dataset) -> None:
@@ -206,13 +210,13 @@ def write_dataset(folder: Path, dataset: Dataset) -> None:
     _, items = sequences.events(np.arange(len(sequences)))
     offsets = np.concatenate([[0], np.cumsum(sequences.lengths)])
     lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(items, pa.int32()))
-    rows = pa.table({"user": dataset.user_ids, "items": lists}).combine_chunks()
+    rows = pa.table({"user": dataset.user_ids, "items": lists, **_by_time(dataset.split)}).combine_chunks()
     with pa.ipc.new_file(folder / "sequences.arrow", rows.schema) as file:
         file.write_table(rows)
     table = {
         "item": dataset.item_ids,
         "title": pa.array(dataset.titles, pa.string()),
-        "num_events": popularity(sequences.without_last(2)),
+        "num_events": popularity(dataset.split.train),
     }
     pq.write_table(pa.table(table), folder / "items.parquet")
 
@@ -226,7 +230,18 @@ def read_dataset(folder: Path) -> Dataset:
     flat, offsets = rows["items"].values.to_numpy(), rows["items"].offsets.to_numpy()
     items = pq.read_table(folder / "items.parquet")
     sequences = Sequences(flat, offsets[:-1], offsets[1:], items.num_rows)
-    return Dataset(sequences, rows["user"], items["item"].combine_chunks(), items["title"].to_pylist())
+    if BY_TIME[0] in rows.schema.names:
+        split = Split.by_time(sequences, *(rows[name].to_numpy() for name in BY_TIME))
+    else:
+        split = Split.leave_one_out(sequences)
+    return Dataset(sequences, rows["user"], items["item"].combine_chunks(), items["title"].to_pylist(), split)
+
+
+def _by_time(split: Split) -> dict[str, Ints]:
+    """The columns that say how users are split; leave-one-out needs none."""
+    if not split.is_by_time:
+        return {}
+    return dict(zip(BY_TIME, (split.train.lengths, split.valid.targets_U, split.test.targets_U), strict=True))
 
 
 def canonical_sha256(dataset: Dataset) -> str:
@@ -239,4 +254,6 @@ def canonical_sha256(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for line in lines.to_pylist():
         digest.update(line.encode() + b"\n")
+    for name, column in _by_time(dataset.split).items():
+        digest.update(f"{name} {column.tolist()}\n".encode())
     return digest.hexdigest()

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distilrec.core.config import SceneConfig
-from distilrec.core.evaluation import Ranks, Scorer, mean_ndcg10, rank_users
+from distilrec.core.evaluation import MISS, Ranks, Scorer, mean_ndcg10, rank_asked, rank_users
 from distilrec.core.events import Floats, Ints, Sequences, histories
 from distilrec.core.floors import MarkovFloor, PopularityFloor
 from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, per_user, remove_seen
+from distilrec.core.split import Questions
 from distilrec.io.exported import ExportedScorer, open_exported
 from distilrec.io.jsons import write_json
 from distilrec.io.promotions import Entry
@@ -23,8 +24,6 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
 from distilrec.steps.inputs import OpenDataset, open_dataset, require_made_from
 
-MISS = 2**40
-"""The rank of a target that a champion's catalogue lacks, or of a user of whom it knows nothing."""
 EXAMPLE_LENGTH = 5
 MOST_OF_RECALL = 5000
 """Users whose exact answer is compared with the index's."""
@@ -35,23 +34,22 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
     data = open_dataset(dataset)
     student_manifest = manifest_of(student, "retrain")
     require_made_from(student, student_manifest, {"prepare": data.manifest})
-    past, targets = data.sequences.without_last(1), data.sequences.target(1)
-    train = data.sequences.without_last(2)
+    train, questions = data.split.train, data.split.test
     rankers = student / "rankers"
     forms = {"teacher": "teacher_onnx", "student": "student_onnx", "student_int8": "student_int8"}
     scorers = {name: ExportedScorer(open_exported(rankers / form, config.threads)) for name, form in forms.items()}
     everyone: dict[str, Scorer] = {**scorers, "popularity": PopularityFloor(train), "markov": MarkovFloor(train)}
     ranks: dict[str, Ranks] = {}
     for name, scorer in everyone.items():
-        ranks[name] = rank_users(scorer, past, targets)
+        ranks[name] = rank_asked(scorer, questions)
         adapters.progress.say("epoch", epoch=len(ranks), num_epochs=len(everyone), model=name)
     entry = adapters.registry.champion(config.scene)
-    champion = _evaluate_champion(entry, data, past, targets, config, adapters) if entry else None
+    champion = _evaluate_champion(entry, data, config, adapters) if entry else None
     if champion:
         ranks["champion"] = champion[0]
     with whole_folder(out) as folder:
         quality = {
-            "num_test_users": len(targets),
+            "num_test_users": len(questions.users),
             "deciding": data.deciding,
             "models": {name: one.metrics() for name, one in ranks.items()},
             "ndcg10": _intervals(ranks, data.deciding, config),
@@ -61,11 +59,14 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
             "champion": _champion_summary(entry, champion, ranks, data.deciding, config),
         }
         write_json(folder.path / "quality.json", quality)
-        write_json(folder.path / "examples.json", _examples(config, data, past, targets, scorers))
+        write_json(folder.path / "examples.json", _examples(config, data, scorers))
         columns = {
             f"{name}_{variant}": one.variant(variant) for name, one in ranks.items() for variant in ("kept", "removed")
         }
-        pq.write_table(pa.table({"user": data.dataset.user_ids, **columns}), folder.path / "ranks.parquet")
+        pq.write_table(
+            pa.table({"user": data.dataset.user_ids.take(pa.array(questions.users)), **columns}),
+            folder.path / "ranks.parquet",
+        )
         served = config.serve.model_dump(mode="json")
         content = content_of("evaluate", config, data.content, str(student_manifest["content"]), served)
         inputs = {"prepare": data.content, "retrain": student_manifest["content"]}
@@ -89,18 +90,16 @@ def _ratio(ranks: dict[str, Ranks], one: str, other: str, variant: str, config: 
 
 def _int8_loss(data: OpenDataset, scorers: Mapping[str, Scorer]) -> float:
     """The share of its NDCG@10 that the student loses in int8, on the validation items: the test chooses nothing."""
-    past, targets = data.sequences.without_last(2), data.sequences.target(2)
     before, after = (
-        mean_ndcg10(rank_users(scorers[name], past, targets), data.deciding) for name in ("student", "student_int8")
+        mean_ndcg10(rank_asked(scorers[name], data.split.valid), data.deciding) for name in ("student", "student_int8")
     )
     return 1.0 - after / before if before else 0.0
 
 
 def _index_recall(rankers: Path, data: OpenDataset, config: SceneConfig) -> float:
     """The share of the best items, over validation histories as a request would send them, that the index finds."""
-    past = data.sequences.without_last(2)
-    users = np.arange(min(MOST_OF_RECALL, len(past)))
-    ids, lengths = histories(past, users, config.max_length)
+    users = data.split.valid.users[:MOST_OF_RECALL]
+    ids, lengths = histories(data.split.valid.past, users, config.max_length)
     names = data.dataset.item_ids.to_pylist()
     asked = [[names[item] for item in row[:length]] for row, length in zip(ids.tolist(), lengths, strict=True)]
     opened = [open_ranker(rankers / form, config.threads) for form in ("student_onnx", "student_indexed")]
@@ -110,26 +109,26 @@ def _index_recall(rankers: Path, data: OpenDataset, config: SceneConfig) -> floa
     return float(np.mean(shares))
 
 
-def _evaluate_champion(
-    entry: Entry, data: OpenDataset, past: Sequences, targets: Ints, config: SceneConfig, adapters: Adapters
-) -> tuple[Ranks, int]:
+def _evaluate_champion(entry: Entry, data: OpenDataset, config: SceneConfig, adapters: Adapters) -> tuple[Ranks, int]:
     """Its ranks on its own catalogue, and the number of test users whose target it lacks."""
     ranker = open_ranker(adapters.registry.ranker_folder(entry), config.threads)
     own_users = ranker.users.ids if ranker.users else None
-    return rank_on_own_catalogue(ExportedScorer(ranker.model), ranker.ids, data.dataset, past, targets, own_users)
+    return rank_on_own_catalogue(ExportedScorer(ranker.model), ranker.ids, data.dataset, data.split.test, own_users)
 
 
 def rank_on_own_catalogue(
     scorer: Scorer,
     own_ids: Sequence[str | int],
     dataset: Dataset,
-    past: Sequences,
-    targets: Ints,
+    questions: Questions,
     own_users: Sequence[str | int] | None = None,
 ) -> tuple[Ranks, int]:
     """Rank with a model of another catalogue: ids are matched, unknown history items skipped, unknown targets missed.
     `own_users`: of a model that is asked with users, which are matched too, and missed if it does not know them."""
+    past, asked_users = questions.past, questions.users
     own_of = _matched(dataset.item_ids, own_ids)
+    own_target = np.full(len(past), -1, dtype=np.int64)
+    own_target[questions.answerable] = own_of[questions.targets_U[questions.answerable]]
     user_of, items = past.events(np.arange(len(past)))
     known = own_of[items] >= 0
     stops = np.cumsum(np.bincount(user_of[known], minlength=len(past)), dtype=np.int64)
@@ -138,17 +137,18 @@ def rank_on_own_catalogue(
         places, num_places = np.where(stops > starts, np.arange(len(past)), -1), len(past)
     else:
         places, num_places = _matched(dataset.user_ids, own_users), len(own_users)
-    usable = (places >= 0) & (own_of[targets] >= 0)
+    usable = (places >= 0) & (own_target >= 0)
     spread = {variant: np.full(len(past), MISS, dtype=np.int64) for variant in ("kept", "removed")}
     if usable.any():
         asked = places[usable]
         own_starts, own_stops, own_targets = np.zeros((3, num_places), dtype=np.int64)
-        own_starts[asked], own_stops[asked], own_targets[asked] = starts[usable], stops[usable], own_of[targets[usable]]
+        own_starts[asked], own_stops[asked], own_targets[asked] = starts[usable], stops[usable], own_target[usable]
         mine = Sequences(own_of[items[known]], own_starts, own_stops, len(own_ids))
         found = rank_users(scorer, mine, own_targets, asked)
         for variant, ranks in spread.items():
             ranks[usable] = found.variant(variant)
-    return Ranks(**spread), int((own_of[targets] < 0).sum())
+    ranks_of_asked = {variant: ranks[asked_users] for variant, ranks in spread.items()}
+    return Ranks(**ranks_of_asked), int((own_target[asked_users] < 0).sum())
 
 
 def _matched(ids: pa.Array, own: Sequence[str | int]) -> Ints:
@@ -172,12 +172,11 @@ def _champion_summary(
     }
 
 
-def _examples(
-    config: SceneConfig, data: OpenDataset, past: Sequences, targets: Ints, scorers: Mapping[str, Scorer]
-) -> list[dict[str, Any]]:
+def _examples(config: SceneConfig, data: OpenDataset, scorers: Mapping[str, Scorer]) -> list[dict[str, Any]]:
     """Some test users, drawn by the seed: their newest items, the target, and both top lists as titles."""
-    wanted = min(config.evaluate.num_examples, len(past))
-    users: Ints = np.sort(np.random.default_rng(config.seed).choice(len(past), size=wanted, replace=False))
+    past, targets, drawn_from = data.split.test.past, data.split.test.targets_U, data.split.test.answerable
+    wanted = min(config.evaluate.num_examples, len(drawn_from))
+    users: Ints = np.sort(np.random.default_rng(config.seed).choice(drawn_from, size=wanted, replace=False))
     if not wanted:
         return []
     titles = data.dataset.titles

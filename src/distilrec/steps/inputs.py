@@ -7,6 +7,7 @@ from typing import Any
 
 from distilrec.core.errors import ArtifactError
 from distilrec.core.events import Sequences
+from distilrec.core.split import Split
 from distilrec.io.store import manifest_of
 from distilrec.io.tables import Dataset, read_dataset
 
@@ -28,6 +29,10 @@ class OpenDataset:
     @property
     def sequences(self) -> Sequences:
         return self.dataset.sequences
+
+    @property
+    def split(self) -> Split:
+        return self.dataset.split
 
     @property
     def deciding(self) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.errors import ArtifactError
-from distilrec.core.evaluation import Scorer, rank_users
-from distilrec.core.events import Sequences
+from distilrec.core.evaluation import Scorer, rank_asked
 from distilrec.core.floors import MarkovFloor, PopularityFloor
+from distilrec.core.split import Split
 from distilrec.io.mlflow_server import in_a_hurry
 from distilrec.io.registry import OTHER_INPUTS, RankerFacts, Registry
 from distilrec.io.store import whole_folder
@@ -28,7 +28,7 @@ def prepare(config: SceneConfig, as_of: str, out: Path, adapters: Adapters) -> d
     adapters.progress.say("epoch", epoch=1, num_epochs=1, **manifest["counts"])
     with whole_folder(out) as folder:
         write_dataset(folder.path, dataset)
-        manifest |= {"floors": floors(dataset.sequences)}
+        manifest |= {"floors": floors(dataset.split)}
         manifest |= adapters.stamp("prepare", manifest["sha256"])
         folder.manifest.update(manifest)
     return manifest
@@ -48,8 +48,7 @@ def _require_same_inputs(config: SceneConfig, dataset: Dataset, registry: Regist
             raise
 
 
-def floors(sequences: Sequences) -> dict[str, dict[str, dict[str, float]]]:
+def floors(split: Split) -> dict[str, dict[str, dict[str, float]]]:
     """Counted on the training part, asked with everything before the test item, as the models are."""
-    train, past, targets = sequences.without_last(2), sequences.without_last(1), sequences.target(1)
-    scorers: dict[str, Scorer] = {"popularity": PopularityFloor(train), "markov": MarkovFloor(train)}
-    return {name: rank_users(scorer, past, targets).metrics() for name, scorer in scorers.items()}
+    scorers: dict[str, Scorer] = {"popularity": PopularityFloor(split.train), "markov": MarkovFloor(split.train)}
+    return {name: rank_asked(scorer, split.test).metrics() for name, scorer in scorers.items()}

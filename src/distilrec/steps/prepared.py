@@ -2,7 +2,7 @@
 quick."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,11 +23,12 @@ from distilrec.core.events import (
     share_of_repeats,
     to_sequences,
 )
+from distilrec.core.split import UNASKED, Cuts, Questions, Split, first_of_each
 from distilrec.io.sources import read_source
 from distilrec.io.tables import Dataset, RawEvents, canonical_sha256
 
 REPEATS_ARE_REMOVED_BELOW = 0.01
-FEWEST_EVENTS_TO_TRAIN = 4
+SECONDS_A_DAY = 86_400.0
 
 
 def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
@@ -44,9 +45,14 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
         raw.users, raw.items, config.prepare.min_user_events, config.prepare.min_item_events
     )
     events = raw.select(kept)
-    dataset = _to_dataset(events, events.times if is_ordered else _drawn_places(events))
+    cuts = _cuts(config, events, as_of) if config.prepare.split == "temporal" else None
+    dataset = (
+        _split_at(cuts, events) if cuts else _all_of(events, events.times if is_ordered else _drawn_places(events))
+    )
     _require_enough(config, dataset.sequences, rounds)
-    _require_training(dataset.sequences)
+    _require_training(dataset.split)
+    if cuts:
+        _require_asked(config, dataset.split)
     repeats = share_of_repeats(dataset.sequences)
     manifest = {
         "scene": config.scene,
@@ -61,7 +67,11 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
         "filter_rounds": [asdict(one) for one in rounds],
         "share_of_repeats": repeats,
         "deciding": _deciding(config, repeats),
-        "split": "leave-one-out" if is_ordered else "random leave-one-out",
+        "split": "temporal" if cuts else "leave-one-out" if is_ordered else "random leave-one-out",
+        "asked": {
+            "validation": _asked(dataset.split.valid, dataset.split.train, cuts.valid if cuts else None),
+            "test": _asked(dataset.split.test, dataset.split.train, cuts.test if cuts else None),
+        },
     }
     return dataset, manifest
 
@@ -109,16 +119,72 @@ def _mixed(numbers: UInts) -> UInts:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def _to_dataset(events: RawEvents, moments: Floats) -> Dataset:
-    """Codes made dense again: users in the order of the file, items in that of their first appearance in the
-    sequences, so that equal sequences have equal item indices whatever the order of the file's rows."""
+def _cuts(config: SceneConfig, events: RawEvents, as_of: str) -> Cuts:
+    end = _instant(as_of) if as_of else float(events.times.max(initial=0.0))
+    test = end - config.prepare.test_days * SECONDS_A_DAY
+    return Cuts(test - config.prepare.valid_days * SECONDS_A_DAY, test)
+
+
+def _all_of(events: RawEvents, moments: Floats) -> Dataset:
+    made = _made_dense(events, moments)
+    return _dataset(events, made, Split.leave_one_out(made.sequences))
+
+
+def _split_at(cuts: Cuts, events: RawEvents) -> Dataset:
+    """Of the items that occur in training, before the test's cut. Users who come later are not there."""
+    parts = cuts.parts_of(events.times)
+    if len(parts) and not (parts == 0).any():
+        words = "no event is before validation, which begins prepare.valid_days and prepare.test_days before the end"
+        raise DataError("DR-DATA-006", f"{words}: {datetime.fromtimestamp(cuts.valid, UTC).isoformat()}")
+    is_known = np.zeros(len(events.item_ids), dtype=bool)
+    is_known[events.items[parts == 0]] = True
+    before = events.select((parts < 2) & is_known[events.items])
+    made = _made_dense(before, before.times)
+    num_trained = np.bincount(made.users[before.times < cuts.valid], minlength=len(made.user_codes)).astype(np.int64)
+    valid, test = (_targets(events.select(parts == part), made) for part in (1, 2))
+    valid[num_trained == 0] = UNASKED
+    return _dataset(events, made, Split.by_time(made.sequences, num_trained, valid, test))
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """Sequences whose codes are dense again: users in the order of the file, items in that of their first appearance
+    in the sequences, so that equal sequences have equal item indices whatever the order of the file's rows.
+
+    Attributes:
+        users: of each event, in the order of the file.
+        user_codes: what they were, by user.
+        item_codes: by item.
+    """
+
+    sequences: Sequences
+    users: Ints
+    user_codes: Ints
+    item_codes: Ints
+
+
+def _made_dense(events: RawEvents, moments: Floats) -> _Dense:
     users, user_codes = _dense(events.users)
     ordered = to_sequences(users, events.items, moments, len(user_codes), len(events.item_ids))
     items, item_codes = _by_first_appearance(ordered.items)
-    sequences = Sequences.flat(items, ordered.lengths, len(item_codes))
-    item_ids = events.item_ids.take(pa.array(item_codes))
+    return _Dense(Sequences.flat(items, ordered.lengths, len(item_codes)), users, user_codes, item_codes)
+
+
+def _targets(events: RawEvents, made: _Dense) -> Ints:
+    """By user the item of the first of these events: UNASKED without one, `num_items` for an item that is not there."""
+    users, items = first_of_each(events.users, events.items, events.times)
+    item_at = np.full(len(events.item_ids), len(made.item_codes), dtype=np.int64)
+    item_at[made.item_codes] = np.arange(len(made.item_codes))
+    target_of = np.full(len(events.user_ids), UNASKED, dtype=np.int64)
+    target_of[users] = item_at[items]
+    found: Ints = target_of[made.user_codes]
+    return found
+
+
+def _dataset(events: RawEvents, made: _Dense, split: Split) -> Dataset:
+    item_ids = events.item_ids.take(pa.array(made.item_codes))
     titles = [events.titles.get(item, item) for item in map(str, item_ids.to_pylist())]
-    return Dataset(sequences, events.user_ids.take(pa.array(user_codes)), item_ids, titles)
+    return Dataset(made.sequences, events.user_ids.take(pa.array(made.user_codes)), item_ids, titles, split)
 
 
 def _dense(codes: Ints) -> tuple[Ints, Ints]:
@@ -152,19 +218,33 @@ def _require_enough(config: SceneConfig, sequences: Sequences, rounds: list[Filt
             )
 
 
-def _require_training(sequences: Sequences) -> None:
-    """Two items are hidden and a training pair takes two more; the search holds a user out."""
-    if int((sequences.lengths >= FEWEST_EVENTS_TO_TRAIN).sum()) < 2:
-        raise DataError(
-            "DR-DATA-006",
-            f"fewer than 2 users have {FEWEST_EVENTS_TO_TRAIN} events, the least that leaves one to train on",
-        )
+def _require_training(split: Split) -> None:
+    """A pair takes two events; the search holds a user out."""
+    if int((split.train.lengths >= 2).sum()) < 2:
+        words = "fewer than 2 users have 2 events left to train on, besides those that validation and test ask for"
+        raise DataError("DR-DATA-006", words)
+
+
+def _require_asked(config: SceneConfig, split: Split) -> None:
+    """By time not everybody has a target."""
+    limits = config.prepare
+    for name, questions in (("valid", split.valid), ("test", split.test)):
+        if len(questions.answerable) < limits.min_users:
+            words = f"users with a history and, within prepare.{name}_days, an item that training knows"
+            found = f"{len(questions.answerable)}; prepare.min_users is {limits.min_users}"
+            raise DataError("DR-DATA-006", f"{words}: {found}. Lengthen the days, or give a longer log")
 
 
 def _deciding(config: SceneConfig, repeats: float) -> str:
     if config.evaluate.deciding != "auto":
         return config.evaluate.deciding
     return "removed" if repeats < REPEATS_ARE_REMOVED_BELOW else "kept"
+
+
+def _asked(questions: Questions, train: Sequences, since: float | None) -> dict[str, Any]:
+    """Who is asked, and how many of the targets never occur in training."""
+    begins = None if since is None else datetime.fromtimestamp(since, UTC).isoformat()
+    return {"since": begins, "num_users": len(questions.users), "num_unseen_targets": questions.num_unseen(train)}
 
 
 def counts_of(sequences: Sequences) -> dict[str, int]:

@@ -27,7 +27,7 @@ from distilrec.steps.content import content_of
 from distilrec.steps.inputs import MADE_FROM, require_made_from
 from distilrec.steps.tracked import history_in, record_of
 
-SUMMARY_SCHEMA = 4
+SUMMARY_SCHEMA = 5
 EXAMPLE_LENGTH = 3
 LATENCY_LEEWAY = 1.15
 """Measured latency over the budget, before the report warns: the table is an estimate."""
@@ -124,13 +124,13 @@ def _measured(
 ) -> dict[str, Any]:
     """The summary as far as it is known before the decision."""
     quality, latency = read_json(inputs.quality / "quality.json"), read_json(inputs.latency / "latency.json")
-    data_keys = ("as_of", "sha256", "counts", "counts_before_filtering", "filter_rounds", "share_of_repeats", "split")
+    of_data = ("as_of", "sha256", "counts", "counts_before_filtering", "filter_rounds", "share_of_repeats")
     found = read_json(inputs.search / "choice.json")
     first, last = (_entropies(search_history[index]) for index in (0, -1))
     return {
         "schema_version": SUMMARY_SCHEMA,
         "scene": config.scene,
-        "data": {key: manifests["prepare"][key] for key in data_keys},
+        "data": {key: manifests["prepare"][key] for key in (*of_data, "split", "asked")},
         **quality,
         **latency,
         "genotype": read_json(inputs.genotype / "genotype.json"),

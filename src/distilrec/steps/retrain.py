@@ -108,7 +108,7 @@ def _begin(
     knobs = config.retrain
     layers = LayerDistillation(student.width, teacher.width, student.num_layers, teacher.num_layers, knobs.distillation)
     initialise(layers, generator)
-    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
+    training_data = TrainingData.of(data.split, config.max_length, data.deciding)
     source = teacher_source(teacher, knobs.distillation, training_data, adapters)
     terms = _terms(student, teacher, knobs, training_data, generator) if knobs.terms.weights() else None
     taught = Distiller(source, layers, knobs.distillation, adapters.processes, terms)

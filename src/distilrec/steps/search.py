@@ -87,7 +87,7 @@ def _begin(
     )
     initialise(supernet, generator)
     initialise(layers, generator)
-    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
+    training_data = TrainingData.of(data.split, config.max_length, data.deciding)
     objective = Objective(config.loss, data.sequences.num_items)
     if is_released:
         released = knobs.model_copy(update=RELEASED_SETTINGS)

@@ -53,7 +53,7 @@ def _begin(
 ) -> tuple[Fit, History]:
     """The next-item loss; BERT4Rec fills masked items in before, and that history comes with it."""
     assert isinstance(model, SequenceModel), "of histories"
-    training_data = TrainingData.leave_one_out(data.sequences, config.max_length, data.deciding)
+    training_data = TrainingData.of(data.split, config.max_length, data.deciding)
     objective = Objective(config.loss, data.sequences.num_items)
     masked_history: History = []
     if config.teach.model == "bert4rec":

@@ -84,7 +84,7 @@ def _fit(
 
 def _pairs(data: OpenDataset) -> Pairs:
     """Raises DataError if nobody lacks an item."""
-    pairs = Pairs.of(data.sequences.without_last(2))
+    pairs = Pairs.of(data.split.train)
     if not len(pairs.users_P):
         words = f"every user has all {data.sequences.num_items:,} items in training: none is left to rank below them"
         raise DataError("DR-DATA-006", words)
@@ -92,7 +92,7 @@ def _pairs(data: OpenDataset) -> Pairs:
 
 
 def _validation(data: OpenDataset) -> Validation:
-    return Validation(data.sequences.without_last(2), data.sequences.target(2), data.deciding)
+    return Validation(data.split.train, data.split.valid, data.deciding)
 
 
 def _require_alone(adapters: Adapters) -> None:
