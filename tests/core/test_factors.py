@@ -221,7 +221,7 @@ def test_a_loss_that_is_no_number_ends_the_training():
     with torch.no_grad():
         model.items.weight[3] = torch.nan
     fit = UserFit(model, Pairs.of(train), QUICK, generator())
-    run = UserRun(fit, Validation(train, Questions(train, targets), "removed"), Teach())
+    run = UserRun(fit, Validation(Questions(train, targets), "removed"), Teach())
     with pytest.raises(DivergedError, match=r"epoch 1, batch \d"):
         list(run.records())
 

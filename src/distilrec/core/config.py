@@ -84,16 +84,15 @@ class Prepare(Closed):
     """None: a user has each item once, in a random order that the ids decide, and not the seed: what is hidden from
     validation and test is random, and a history is a set."""
     min_user_events: int = Field(5, ge=3, le=1000)
-    """A user needs one event each for training, validation and test."""
+    """One each is for training, validation and test; with a temporal split all count that training has."""
     min_item_events: int = Field(5, ge=1, le=100_000)
     """Convention of the 5-core sets of the literature."""
     split: Literal["leave-one-out", "temporal"] = "leave-one-out"
-    """Temporal: a user's target is its first event of the last `test_days`, before them of `valid_days`, and training
-    ends before both. Items that training lacks leave the catalogue; as a target they are missed, and counted."""
+    """Temporal: training ends at a cut, and what users had first after it is asked (docs/method.md)."""
     valid_days: float = Field(7, gt=0, le=3650)
-    """Before those of the test."""
+    """Temporal: how long before the test's cut training ends; then validation's targets begin."""
     test_days: float = Field(7, gt=0, le=3650)
-    """Before `as_of`, or before the newest event."""
+    """Temporal: how long before `as_of`, or before the newest event, the test's targets begin."""
     min_users: int = Field(50, ge=10)
     """Below it no interval over test users is worth reading."""
     min_items: int = Field(20, ge=5)
@@ -562,7 +561,7 @@ class SceneConfig(Closed):
     gate: Gate = Gate()
 
     @model_validator(mode="after")
-    def _order_needs_times(self) -> "SceneConfig":
+    def _order_and_split_need_times(self) -> "SceneConfig":
         if isinstance(self.data, FileData) and self.data.columns.time is None and self.prepare.order == "time":
             raise ConfigError("DR-CONF-005", "prepare: order time needs data.columns.time, which is null")
         if self.prepare.split == "temporal" and self.prepare.order == "none":

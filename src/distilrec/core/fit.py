@@ -71,7 +71,6 @@ class Validation:
     deciding: the variant that stops early, `kept` or `removed`.
     """
 
-    train: Sequences
     valid: Questions
     deciding: str
 
@@ -88,11 +87,12 @@ class Validation:
 class TrainingData(Validation):
     """With training windows."""
 
+    train: Sequences
     windows: Windows
 
     @classmethod
     def of(cls, split: Split, max_length: int, deciding: str) -> "TrainingData":
-        return cls(split.train, split.valid, deciding, cut_windows(split.train, max_length))
+        return cls(split.valid, deciding, split.train, cut_windows(split.train, max_length))
 
     @classmethod
     def leave_one_out(cls, sequences: Sequences, max_length: int, deciding: str) -> "TrainingData":

@@ -39,6 +39,6 @@ class MarkovFloor:
     def score(self, sequences: Sequences, users: Ints) -> Floats:
         """Scores of shape (B, V)."""
         scores: Floats = np.tile(self._popularity, (len(users), 1))
-        for row, last in enumerate(sequences.target(1)[users]):
+        for row, last in enumerate(sequences.items[sequences.stops[users] - 1]):
             np.add.at(scores[row], self._target[self._offsets[last] : self._offsets[last + 1]], 1.0)
         return scores

@@ -16,8 +16,8 @@ class Champion:
 
     Attributes:
         change: (student - champion) / champion.
-        as_of: the newest event the champion was trained on, ISO 8601.
-        num_missing_targets: test users whose target the champion does not know; they count as misses.
+        as_of: the newest event that it may know, ISO 8601.
+        num_missing_targets: test users whose target only the champion does not know; they count as misses.
     """
 
     version: str
@@ -31,6 +31,7 @@ class Evidence:
     """Everything the gate looks at.
 
     Attributes:
+        as_of: the newest event that this run's models may know, ISO 8601.
         int8_loss: share of validation NDCG@10 that the int8 student loses; None if it is not served.
         index_recall: share of the ten best items of validation histories that the index finds; None without one.
     """
@@ -141,8 +142,8 @@ def _champion(evidence: Evidence, gate: Gate) -> tuple[Check, ...]:
     if champion is None:
         return (Check("champion", None, "the scene has no champion yet; this comparison is skipped"),)
     if champion.as_of > evidence.as_of:
-        sentence = f"champion {champion.version} saw events up to {champion.as_of}, this data ends {evidence.as_of}"
-        return (Check("champion", False, f"{sentence}: not comparable"),)
+        sentence = f"champion {champion.version} may know events up to {champion.as_of}: not comparable"
+        return (Check("champion", False, f"{sentence} with a student that knows none after {evidence.as_of}"),)
     change = champion.change
     value_limit, low_limit = gate.min_change_to_champion, gate.min_change_to_champion_low
     missing = (

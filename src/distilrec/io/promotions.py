@@ -28,7 +28,7 @@ class Entry:
         champion: the version in charge after this decision; empty if there never was one.
         champion_content: the content hash that the registered champion carries as a tag.
         rollback: the version that was in charge before the champion; empty if there was none.
-        champion_as_of: the newest event that the champion was trained on, ISO 8601.
+        champion_as_of: the newest event that the champion may know, ISO 8601.
     """
 
     number: int

@@ -125,7 +125,7 @@ def rank_on_own_catalogue(
 ) -> tuple[Ranks, int]:
     """Rank with a model of another catalogue: ids are matched, unknown history items skipped, unknown targets missed.
     `own_users`: of a model that is asked with users, which are matched too, and missed if it does not know them."""
-    past, asked_users = questions.past, questions.users
+    past = questions.past
     own_of = _matched(dataset.item_ids, own_ids)
     own_target = np.full(len(past), -1, dtype=np.int64)
     own_target[questions.answerable] = own_of[questions.targets_U[questions.answerable]]
@@ -147,8 +147,8 @@ def rank_on_own_catalogue(
         found = rank_users(scorer, mine, own_targets, asked)
         for variant, ranks in spread.items():
             ranks[usable] = found.variant(variant)
-    ranks_of_asked = {variant: ranks[asked_users] for variant, ranks in spread.items()}
-    return Ranks(**ranks_of_asked), int((own_target[asked_users] < 0).sum())
+    ranks_of_asked = {variant: ranks[questions.users] for variant, ranks in spread.items()}
+    return Ranks(**ranks_of_asked), int((own_target[questions.answerable] < 0).sum())
 
 
 def _matched(ids: pa.Array, own: Sequence[str | int]) -> Ints:
@@ -173,7 +173,8 @@ def _champion_summary(
 
 
 def _examples(config: SceneConfig, data: OpenDataset, scorers: Mapping[str, Scorer]) -> list[dict[str, Any]]:
-    """Some test users, drawn by the seed: their newest items, the target, and both top lists as titles."""
+    """Some test users whose target the catalogue has, drawn by the seed: their newest items, the target, and both top
+    lists as titles."""
     past, targets, drawn_from = data.split.test.past, data.split.test.targets_U, data.split.test.answerable
     wanted = min(config.evaluate.num_examples, len(drawn_from))
     users: Ints = np.sort(np.random.default_rng(config.seed).choice(drawn_from, size=wanted, replace=False))

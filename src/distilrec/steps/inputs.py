@@ -55,6 +55,14 @@ def require_made_from(folder: Path, manifest: dict[str, Any], given: Mapping[str
             raise ArtifactError("DR-ART-001", words)
 
 
-def open_dataset(path: Path) -> OpenDataset:
+def manifest_of_dataset(path: Path) -> dict[str, Any]:
+    """Raises ArtifactError: it is no finished dataset, or one of before datasets said who is asked."""
     manifest = manifest_of(path, "prepare")
+    if "asked" not in manifest:
+        raise ArtifactError("DR-ART-001", f"an older version wrote the dataset in {path}: prepare it again")
+    return manifest
+
+
+def open_dataset(path: Path) -> OpenDataset:
+    manifest = manifest_of_dataset(path)
     return OpenDataset(read_dataset(path), manifest)

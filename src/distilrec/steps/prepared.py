@@ -33,47 +33,49 @@ SECONDS_A_DAY = 86_400.0
 
 def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
     """The dataset and what is to be said of it, in memory (also used by `plan`)."""
+    raw = _read(config, as_of)
+    cuts = _cuts(config, raw, as_of) if config.prepare.split == "temporal" else None
+    known = raw.select(raw.times < cuts.test) if cuts else raw
+    events, rounds = _filtered(config, known, known.times < cuts.valid if cuts else np.ones(len(known.times), bool))
+    made = _made_dense(events, events.times if config.prepare.order == "time" else _drawn_places(events))
+    _require_enough(config, made.sequences, rounds, cuts)
+    split = _split_at(cuts, raw, events, made) if cuts else Split.leave_one_out(made.sequences)
+    _require_training(split)
+    if cuts:
+        _require_asked(config, split)
+    dataset = _dataset(events, made, split)
+    repeats = share_of_repeats(dataset.sequences)
+    manifest = {
+        "scene": config.scene,
+        "as_of": _iso(float(events.times.max())),
+        "sha256": canonical_sha256(dataset),
+        "counts": counts_of(dataset.sequences),
+        "counts_before_filtering": {
+            "num_users": len(np.unique(known.users)),
+            "num_items": len(np.unique(known.items)),
+            "num_events": len(known.users),
+        },
+        "filter_rounds": [asdict(one) for one in rounds],
+        "share_of_repeats": repeats,
+        "deciding": _deciding(config, repeats),
+        "split": "random leave-one-out" if config.prepare.order == "none" else config.prepare.split,
+        "asked": {
+            "validation": _asked(split.valid, split.train, cuts.valid if cuts else None),
+            "test": _asked(split.test, split.train, cuts.test if cuts else None),
+        },
+    }
+    return dataset, manifest
+
+
+def _read(config: SceneConfig, as_of: str) -> RawEvents:
+    """What is before `as_of`; without order, of each user's items the first event."""
     raw = read_source(config.data)
-    is_ordered = config.prepare.order == "time"
     if as_of:
         _require_times(config, as_of)
         raw = raw.select(raw.times < _instant(as_of))
         if not len(raw.times):
             raise DataError("DR-DATA-006", f"no event is before as_of {as_of}")
-    raw = raw if is_ordered else raw.select(_is_first(raw))
-    kept, rounds = filter_to_fixed_point(
-        raw.users, raw.items, config.prepare.min_user_events, config.prepare.min_item_events
-    )
-    events = raw.select(kept)
-    cuts = _cuts(config, events, as_of) if config.prepare.split == "temporal" else None
-    dataset = (
-        _split_at(cuts, events) if cuts else _all_of(events, events.times if is_ordered else _drawn_places(events))
-    )
-    _require_enough(config, dataset.sequences, rounds)
-    _require_training(dataset.split)
-    if cuts:
-        _require_asked(config, dataset.split)
-    repeats = share_of_repeats(dataset.sequences)
-    manifest = {
-        "scene": config.scene,
-        "as_of": datetime.fromtimestamp(float(events.times.max()), UTC).isoformat(),
-        "sha256": canonical_sha256(dataset),
-        "counts": counts_of(dataset.sequences),
-        "counts_before_filtering": {
-            "num_users": len(np.unique(raw.users)),
-            "num_items": len(np.unique(raw.items)),
-            "num_events": len(raw.users),
-        },
-        "filter_rounds": [asdict(one) for one in rounds],
-        "share_of_repeats": repeats,
-        "deciding": _deciding(config, repeats),
-        "split": "temporal" if cuts else "leave-one-out" if is_ordered else "random leave-one-out",
-        "asked": {
-            "validation": _asked(dataset.split.valid, dataset.split.train, cuts.valid if cuts else None),
-            "test": _asked(dataset.split.test, dataset.split.train, cuts.test if cuts else None),
-        },
-    }
-    return dataset, manifest
+    return raw if config.prepare.order == "time" else raw.select(_is_first(raw))
 
 
 def _instant(as_of: str) -> float:
@@ -82,6 +84,10 @@ def _instant(as_of: str) -> float:
     except ValueError:
         raise ConfigError("DR-CONF-003", f"as_of = {as_of!r} is not an ISO 8601 date or time") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _require_times(config: SceneConfig, as_of: str) -> None:
@@ -119,31 +125,32 @@ def _mixed(numbers: UInts) -> UInts:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def _cuts(config: SceneConfig, events: RawEvents, as_of: str) -> Cuts:
-    end = _instant(as_of) if as_of else float(events.times.max(initial=0.0))
+def _cuts(config: SceneConfig, raw: RawEvents, as_of: str) -> Cuts:
+    """Raises DataError if nothing is before them."""
+    end = _instant(as_of) if as_of else float(raw.times.max(initial=0.0))
     test = end - config.prepare.test_days * SECONDS_A_DAY
-    return Cuts(test - config.prepare.valid_days * SECONDS_A_DAY, test)
-
-
-def _all_of(events: RawEvents, moments: Floats) -> Dataset:
-    made = _made_dense(events, moments)
-    return _dataset(events, made, Split.leave_one_out(made.sequences))
-
-
-def _split_at(cuts: Cuts, events: RawEvents) -> Dataset:
-    """Of the items that occur in training, before the test's cut. Users who come later are not there."""
-    parts = cuts.parts_of(events.times)
-    if len(parts) and not (parts == 0).any():
+    cuts = Cuts(test - config.prepare.valid_days * SECONDS_A_DAY, test)
+    if not (raw.times < cuts.valid).any():
         words = "no event is before validation, which begins prepare.valid_days and prepare.test_days before the end"
-        raise DataError("DR-DATA-006", f"{words}: {datetime.fromtimestamp(cuts.valid, UTC).isoformat()}")
-    is_known = np.zeros(len(events.item_ids), dtype=bool)
-    is_known[events.items[parts == 0]] = True
-    before = events.select((parts < 2) & is_known[events.items])
-    made = _made_dense(before, before.times)
-    num_trained = np.bincount(made.users[before.times < cuts.valid], minlength=len(made.user_codes)).astype(np.int64)
-    valid, test = (_targets(events.select(parts == part), made) for part in (1, 2))
-    valid[num_trained == 0] = UNASKED
-    return _dataset(events, made, Split.by_time(made.sequences, num_trained, valid, test))
+        raise DataError("DR-DATA-006", f"{words}: {_iso(cuts.valid)}")
+    return cuts
+
+
+def _filtered(config: SceneConfig, known: RawEvents, is_trained: Bools) -> tuple[RawEvents, list[FilterRound]]:
+    """Counted are the events of training alone: what came later says nothing of who and what is trained."""
+    trained, limits = known.select(is_trained), config.prepare
+    kept, rounds = filter_to_fixed_point(trained.users, trained.items, limits.min_user_events, limits.min_item_events)
+    has_user, has_item = np.zeros(len(known.user_ids), dtype=bool), np.zeros(len(known.item_ids), dtype=bool)
+    has_user[trained.users[kept]], has_item[trained.items[kept]] = True, True
+    return known.select(has_user[known.users] & has_item[known.items]), rounds
+
+
+def _split_at(cuts: Cuts, raw: RawEvents, events: RawEvents, made: "_Dense") -> Split:
+    """The targets are of all events: what the filter removed, or training lacks, is missed and not passed over."""
+    num_trained = np.bincount(made.users[events.times < cuts.valid], minlength=len(made.user_codes)).astype(np.int64)
+    parts = cuts.parts_of(raw.times)
+    valid, test = (_targets(raw.select(parts == part), made) for part in (1, 2))
+    return Split.by_time(made.sequences, num_trained, valid, test)
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,7 @@ def _by_first_appearance(codes: Items) -> tuple[Ints, Ints]:
     return rank[dense], found
 
 
-def _require_enough(config: SceneConfig, sequences: Sequences, rounds: list[FilterRound]) -> None:
+def _require_enough(config: SceneConfig, sequences: Sequences, rounds: list[FilterRound], cuts: Cuts | None) -> None:
     limits = config.prepare
     for what, number, limit in (
         ("users", len(sequences), limits.min_users),
@@ -214,7 +221,8 @@ def _require_enough(config: SceneConfig, sequences: Sequences, rounds: list[Filt
                 "DR-DATA-006",
                 f"{number} {what} are left, prepare.min_{what} is {limit}: "
                 f"prepare.min_item_events {limits.min_item_events} removed {items_dropped} items and "
-                f"prepare.min_user_events {limits.min_user_events} removed {users_dropped} users",
+                f"prepare.min_user_events {limits.min_user_events} removed {users_dropped} users"
+                + (f", counted before validation, which begins {_iso(cuts.valid)}" if cuts else ""),
             )
 
 
@@ -243,8 +251,11 @@ def _deciding(config: SceneConfig, repeats: float) -> str:
 
 def _asked(questions: Questions, train: Sequences, since: float | None) -> dict[str, Any]:
     """Who is asked, and how many of the targets never occur in training."""
-    begins = None if since is None else datetime.fromtimestamp(since, UTC).isoformat()
-    return {"since": begins, "num_users": len(questions.users), "num_unseen_targets": questions.num_unseen(train)}
+    return {
+        "since": None if since is None else _iso(since),
+        "num_users": len(questions.users),
+        "num_unseen_targets": questions.num_unseen(train),
+    }
 
 
 def counts_of(sequences: Sequences) -> dict[str, int]:

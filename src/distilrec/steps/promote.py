@@ -24,7 +24,7 @@ from distilrec.io.store import manifest_of, whole_folder
 from distilrec.io.tracking import Tracking
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
-from distilrec.steps.inputs import MADE_FROM, require_made_from
+from distilrec.steps.inputs import MADE_FROM, manifest_of_dataset, require_made_from
 from distilrec.steps.tracked import history_in, record_of
 
 SUMMARY_SCHEMA = 5
@@ -66,7 +66,8 @@ class Inputs:
             "evaluate": self.quality,
             "benchmark": self.latency,
         }
-        manifests = {step: manifest_of(folder, step) for step, folder in folders.items()}
+        manifests = {"prepare": manifest_of_dataset(self.dataset)}
+        manifests |= {step: manifest_of(folder, step) for step, folder in folders.items() if step not in manifests}
         for step, others in MADE_FROM.items():
             require_made_from(folders[step], manifests[step], {name: manifests[name] for name in others})
         return manifests

@@ -92,7 +92,7 @@ def _pairs(data: OpenDataset) -> Pairs:
 
 
 def _validation(data: OpenDataset) -> Validation:
-    return Validation(data.split.train, data.split.valid, data.deciding)
+    return Validation(data.split.valid, data.deciding)
 
 
 def _require_alone(adapters: Adapters) -> None:
