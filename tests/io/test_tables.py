@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -115,6 +116,21 @@ def test_a_dataset_survives_its_files_and_its_hash_follows_its_content(tmp_path)
     assert canonical_sha256(again) == canonical_sha256(dataset)
     other = Dataset(sequences, pa.array(["u", "w"]), dataset.item_ids, dataset.titles, split)
     assert canonical_sha256(other) != canonical_sha256(dataset)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_sequence_column_orders_events_of_one_time(tmp_path, form):
+    path, columns = tmp_path / f"log.{form}", {"sequence": "place"}
+    table = pa.table({"user_id": ["a"] * 3, "item_id": ["x", "y", "z"], "timestamp": [5, 5, 5], "place": [10, -9, 2]})
+    write = {"csv": pa_csv.write_csv, "parquet": pq.write_table}[form]
+    write(table, path)
+    found = _read(path, columns=columns)
+    assert found.item_ids.take(pa.array(found.items)).to_pylist() == ["y", "z", "x"]
+    place = table.column_names.index("place")
+    for bad, said in (["1", "2.5", "3"], "'2.5'"), ([1, None, 3], "None" if form == "parquet" else "''"):
+        write(table.set_column(place, "place", pa.array(bad)), path)
+        with pytest.raises(DataError, match=rf"column 'place', row 2: {said} is not a whole number"):
+            _read(path, columns=columns)
 
 
 @pytest.mark.parametrize("bad", ["2020-02-30", "soon", "5"])

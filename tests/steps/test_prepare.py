@@ -8,7 +8,7 @@ from distilrec.core.errors import ConfigError, DataError
 from distilrec.core.evaluation import MISS
 from distilrec.core.split import Questions, Split
 from distilrec.io.scenes import load_scene
-from distilrec.io.tables import Dataset
+from distilrec.io.tables import Dataset, canonical_sha256, read_dataset, write_dataset
 from distilrec.steps.evaluate import rank_on_own_catalogue
 from distilrec.steps.prepare import floors
 from distilrec.steps.prepared import prepared
@@ -84,6 +84,25 @@ def test_without_order_a_history_is_a_set_in_an_order_of_the_ids_that_later_even
         prepared(scene, "2020-01-01")
     with pytest.raises(ConfigError, match=r"order time needs data\.columns\.time"):
         load_scene(f"scene: shop\ndata: {data}\n")
+
+
+def test_of_very_many_users_some_are_asked_and_the_files_say_who(tmp_path):
+    scene = load_scene("scene: shop\ndata: {source: synthetic, num_users: 1300}\nprepare: {max_asked_users: 1000}\n")
+    (dataset, manifest), (again, other) = prepared(scene, ""), prepared(scene, "")
+    assert manifest == other
+    whole = Split.leave_one_out(dataset.sequences)
+    for name, part, everybody in (("validation", "valid", whole.valid), ("test", "test", whole.test)):
+        asked = getattr(dataset.split, part)
+        assert len(asked.users) == manifest["asked"][name]["num_users"] == 1000
+        assert manifest["asked"][name]["drawn_from"] == len(everybody.users) == 1300
+        np.testing.assert_array_equal(asked.targets_U[asked.users], everybody.targets_U[asked.users])
+        np.testing.assert_array_equal(asked.past.lengths, everybody.past.lengths)
+        np.testing.assert_array_equal(asked.targets_U, getattr(again.split, part).targets_U)
+    assert set(dataset.split.valid.users) != set(dataset.split.test.users)
+    write_dataset(tmp_path, dataset)
+    assert canonical_sha256(read_dataset(tmp_path)) == manifest["sha256"]
+    everybody = prepared(load_scene(scene.model_dump_json(), "prepare.max_asked_users=1300"), "")[1]
+    assert everybody["sha256"] != manifest["sha256"] and everybody["asked"]["test"]["num_users"] == 1300
 
 
 class _LastIsBest:

@@ -155,7 +155,7 @@ def test_the_split_is_in_the_files_and_in_their_identity(shop, tmp_path):
     dataset, manifest = prepared(_scene(shop), "")
     write_dataset(tmp_path, dataset)
     again = read_dataset(tmp_path)
-    assert again.split.is_by_time
+    assert not again.split.is_whole
     for one, other in ((dataset.split.valid, again.split.valid), (dataset.split.test, again.split.test)):
         np.testing.assert_array_equal(one.targets_U, other.targets_U)
         np.testing.assert_array_equal(one.past.lengths, other.past.lengths)

@@ -39,6 +39,8 @@ class Columns(Closed):
     time: str | None = "timestamp"
     """Seconds since 1970 (see `time_unit`), or dates: ISO 8601 text, or a Parquet timestamp. Null where there is none:
     then the scene has no order, and all of it is of 1970."""
+    sequence: str | None = None
+    """Whole numbers that order events of one time; without it the order of the file does."""
 
 
 class ItemTable(Closed):
@@ -96,6 +98,8 @@ class Prepare(Closed):
     min_users: int = Field(50, ge=10)
     """Below it no interval over test users is worth reading."""
     min_items: int = Field(20, ge=5)
+    max_asked_users: int = Field(100_000, ge=1000)
+    """Of validation and of test each: of more, so many are drawn by the seed. Intervals are narrow long before."""
 
 
 class Loss(Closed):

@@ -100,6 +100,10 @@ class Sequences:
         assert int(self.lengths.min(initial=count)) >= count, "a user is shorter than what the split hides"
         return Sequences(self.items, self.starts, self.stops - count, self.num_items)
 
+    def first(self, counts_U: Ints) -> "Sequences":
+        """The same users, each with so many of its first items. Copies nothing."""
+        return Sequences(self.items, self.starts, self.starts + counts_U, self.num_items)
+
     def target(self, from_end: int) -> Ints:
         """One item of each user, counted from the end: 1 the last (test), 2 the last but one (validation)."""
         return self.items[self.stops - from_end].astype(np.int64)

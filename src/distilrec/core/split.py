@@ -36,6 +36,13 @@ class Questions:
         """Those of them whose target the catalogue has."""
         return np.flatnonzero((self.targets_U != UNASKED) & (self.targets_U < self.past.num_items))
 
+    def asking_at_most(self, number: int, generator: np.random.Generator) -> "Questions":
+        users = self.users
+        drawn = users if len(users) <= number else generator.choice(users, size=number, replace=False)
+        targets_U = np.full_like(self.targets_U, UNASKED)
+        targets_U[drawn] = self.targets_U[drawn]
+        return Questions(self.past, targets_U)
+
     def num_unseen(self, train: Sequences) -> int:
         """Of the targets, how many never occur in training."""
         return len(self.users) - int((popularity(train)[self.targets_U[self.answerable]] > 0).sum())
@@ -44,25 +51,40 @@ class Questions:
 @dataclass(frozen=True)
 class Split:
     """Attributes:
-    is_by_time: not leave-one-out.
+    is_whole: leave-one-out of everybody, which the sequences alone say.
     """
 
     train: Sequences
     valid: Questions
     test: Questions
-    is_by_time: bool = False
+    is_whole: bool = False
 
     @classmethod
     def leave_one_out(cls, sequences: Sequences) -> "Split":
         """The last item is the test's, the one before it validation's, and part of the input at test time."""
         train, past = sequences.without_last(2), sequences.without_last(1)
-        return cls(train, Questions(train, sequences.target(2)), Questions(past, sequences.target(1)))
+        return cls(train, Questions(train, sequences.target(2)), Questions(past, sequences.target(1)), is_whole=True)
 
     @classmethod
-    def by_time(cls, sequences: Sequences, num_trained_U: Ints, valid_U: Ints, test_U: Ints) -> "Split":
-        """Of the events before the test's cut: each user's first `num_trained` are before the other cut."""
-        trained = Sequences(sequences.items, sequences.starts, sequences.starts + num_trained_U, sequences.num_items)
-        return cls(trained, Questions(trained, valid_U), Questions(sequences, test_U), is_by_time=True)
+    def of_columns(
+        cls, sequences: Sequences, num_trained_U: Ints, num_known_U: Ints, valid_U: Ints, test_U: Ints
+    ) -> "Split":
+        """By user: how many of its first events are before validation's question, how many before the test's, and both
+        targets."""
+        train, past = (sequences.first(number_U) for number_U in (num_trained_U, num_known_U))
+        return cls(train, Questions(train, valid_U), Questions(past, test_U))
+
+    def columns(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """What `of_columns` takes."""
+        return self.train.lengths, self.test.past.lengths, self.valid.targets_U, self.test.targets_U
+
+    def asking_at_most(self, number: int, seed: int) -> "Split":
+        """With each question put to no more users, drawn by the seed."""
+        if max(len(self.valid.users), len(self.test.users)) <= number:
+            return self
+        generator = np.random.default_rng(seed)
+        valid, test = (one.asking_at_most(number, generator) for one in (self.valid, self.test))
+        return Split(self.train, valid, test)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from distilrec.io.files import UserFile, user_file
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 HEADER_BYTES = 65536
 """Read at a time until the first line ends."""
-BY_TIME = ("num_trained", "valid_target", "test_target")
-"""Columns of a dataset that is split by time."""
+SPLIT = ("num_trained", "num_known", "valid_target", "test_target")
+"""Columns of a dataset that is not split by leave-one-out, or does not ask everybody."""
 YEAR_10000 = 253_402_300_800.0
 UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -38,7 +38,8 @@ class RawEvents:
     item_ids: pa.Array
     titles: dict[str, str]
 
-    def select(self, mask: Bools) -> "RawEvents":
+    def select(self, mask: Bools | Ints) -> "RawEvents":
+        """By a mask, or by places."""
         return RawEvents(
             self.users[mask], self.items[mask], self.times[mask], self.user_ids, self.item_ids, self.titles
         )
@@ -52,7 +53,7 @@ def read_events(data: FileData) -> RawEvents:
             names file, column, row (counted from 1 below the header) and value.
     """
     path, columns = user_file(data.path), data.columns
-    table = _read(path, [name for name in (columns.user, columns.item, columns.time) if name])
+    table = _read(path, [name for name in (columns.user, columns.item, columns.time, columns.sequence) if name])
     if table.num_rows == 0:
         raise DataError("DR-DATA-002", f"{path} has a header but no rows")
     with _usable(path):
@@ -61,7 +62,9 @@ def read_events(data: FileData) -> RawEvents:
         times = np.zeros(len(users))
         if columns.time:
             times = _seconds(path, columns.time, table[columns.time], UNITS_PER_SECOND[data.time_unit])
-    return RawEvents(users, items, times, user_ids, item_ids, read_titles(data.items) if data.items else {})
+        places = _whole_numbers(path, columns.sequence, table[columns.sequence]) if columns.sequence else None
+    events = RawEvents(users, items, times, user_ids, item_ids, read_titles(data.items) if data.items else {})
+    return events if places is None else events.select(np.argsort(places, kind="stable"))
 
 
 def read_titles(table: ItemTable) -> dict[str, str]:
@@ -141,6 +144,27 @@ def _codes(path: UserFile, name: str, table: pa.Table) -> tuple[Ints, pa.Array]:
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
 
 
+def _whole_numbers(path: UserFile, name: str, column: pa.ChunkedArray) -> Ints:
+    values = column.combine_chunks()
+    if not pa.types.is_integer(values.type):
+        values = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    for row, value in enumerate(values if values.null_count or not _is_whole(values) else ()):
+        if not value.is_valid or not _is_whole(value):
+            raise DataError(
+                "DR-DATA-005", f"{path}, column {name!r}, row {row + 1}: {value.as_py()!r} is not a whole number"
+            )
+    numbers: Ints = values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _is_whole(values: pa.Array | pa.Scalar) -> bool:
+    try:
+        values.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def _seconds(path: UserFile, name: str, column: pa.ChunkedArray, per_second: float) -> Floats:
     values = column.combine_chunks()
     if pa.types.is_temporal(values.type):
@@ -210,7 +234,7 @@ def write_dataset(folder: Path, dataset: Dataset) -> None:
     _, items = sequences.events(np.arange(len(sequences)))
     offsets = np.concatenate([[0], np.cumsum(sequences.lengths)])
     lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(items, pa.int32()))
-    rows = pa.table({"user": dataset.user_ids, "items": lists, **_by_time(dataset.split)}).combine_chunks()
+    rows = pa.table({"user": dataset.user_ids, "items": lists, **_columns_of(dataset.split)}).combine_chunks()
     with pa.ipc.new_file(folder / "sequences.arrow", rows.schema) as file:
         file.write_table(rows)
     table = {
@@ -230,18 +254,15 @@ def read_dataset(folder: Path) -> Dataset:
     flat, offsets = rows["items"].values.to_numpy(), rows["items"].offsets.to_numpy()
     items = pq.read_table(folder / "items.parquet")
     sequences = Sequences(flat, offsets[:-1], offsets[1:], items.num_rows)
-    if BY_TIME[0] in rows.schema.names:
-        split = Split.by_time(sequences, *(rows[name].to_numpy() for name in BY_TIME))
+    if SPLIT[0] in rows.schema.names:
+        split = Split.of_columns(sequences, *(rows[name].to_numpy() for name in SPLIT))
     else:
         split = Split.leave_one_out(sequences)
     return Dataset(sequences, rows["user"], items["item"].combine_chunks(), items["title"].to_pylist(), split)
 
 
-def _by_time(split: Split) -> dict[str, Ints]:
-    """The columns that say how users are split; leave-one-out needs none."""
-    if not split.is_by_time:
-        return {}
-    return dict(zip(BY_TIME, (split.train.lengths, split.valid.targets_U, split.test.targets_U), strict=True))
+def _columns_of(split: Split) -> dict[str, Ints]:
+    return {} if split.is_whole else dict(zip(SPLIT, split.columns(), strict=True))
 
 
 def canonical_sha256(dataset: Dataset) -> str:
@@ -254,6 +275,6 @@ def canonical_sha256(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for line in lines.to_pylist():
         digest.update(line.encode() + b"\n")
-    for name, column in _by_time(dataset.split).items():
+    for name, column in _columns_of(dataset.split).items():
         digest.update(f"{name} {column.tolist()}\n".encode())
     return digest.hexdigest()

@@ -43,7 +43,7 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
     _require_training(split)
     if cuts:
         _require_asked(config, split)
-    dataset = _dataset(events, made, split)
+    dataset = _dataset(events, made, split.asking_at_most(config.prepare.max_asked_users, config.seed))
     repeats = share_of_repeats(dataset.sequences)
     manifest = {
         "scene": config.scene,
@@ -60,8 +60,8 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
         "deciding": _deciding(config, repeats),
         "split": "random leave-one-out" if config.prepare.order == "none" else config.prepare.split,
         "asked": {
-            "validation": _asked(split.valid, split.train, cuts.valid if cuts else None),
-            "test": _asked(split.test, split.train, cuts.test if cuts else None),
+            "validation": _asked(split.valid, dataset.split.valid, split.train, cuts.valid if cuts else None),
+            "test": _asked(split.test, dataset.split.test, split.train, cuts.test if cuts else None),
         },
     }
     return dataset, manifest
@@ -150,7 +150,7 @@ def _split_at(cuts: Cuts, raw: RawEvents, events: RawEvents, made: "_Dense") -> 
     num_trained = np.bincount(made.users[events.times < cuts.valid], minlength=len(made.user_codes)).astype(np.int64)
     parts = cuts.parts_of(raw.times)
     valid, test = (_targets(raw.select(parts == part), made) for part in (1, 2))
-    return Split.by_time(made.sequences, num_trained, valid, test)
+    return Split.of_columns(made.sequences, num_trained, made.sequences.lengths, valid, test)
 
 
 @dataclass(frozen=True)
@@ -249,12 +249,13 @@ def _deciding(config: SceneConfig, repeats: float) -> str:
     return "removed" if repeats < REPEATS_ARE_REMOVED_BELOW else "kept"
 
 
-def _asked(questions: Questions, train: Sequences, since: float | None) -> dict[str, Any]:
-    """Who is asked, and how many of the targets never occur in training."""
+def _asked(everybody: Questions, drawn: Questions, train: Sequences, since: float | None) -> dict[str, Any]:
+    """Who is asked, of how many, and how many of their targets never occur in training."""
     return {
         "since": None if since is None else _iso(since),
-        "num_users": len(questions.users),
-        "num_unseen_targets": questions.num_unseen(train),
+        "num_users": len(drawn.users),
+        "drawn_from": len(everybody.users),
+        "num_unseen_targets": drawn.num_unseen(train),
     }
 
 
