@@ -42,6 +42,7 @@ prepare: {{split: temporal, valid_days: 5, test_days: 6, min_user_events: 3, min
 teach: {{width: 8, num_blocks: 1, num_heads: 1, max_epochs: 1}}
 search: {{width: 8, num_cells: 1, epochs: 1, architecture_after: 0}}
 retrain: {{max_epochs: 1}}
+evaluate: {{sampled: [uniform-100, popular-100]}}
 """
 
 
@@ -196,6 +197,9 @@ def test_a_scene_split_by_time_goes_through_every_step(shop, tmp_path):
     missed = (rows["student_removed"].to_numpy() == MISS).sum()
     assert missed == asked["num_unseen_targets"] == (rows["teacher_kept"].to_numpy() == MISS).sum() > 0
     assert 0 < seen["models"]["student"]["kept"]["hr@20"] < 1
+    assert set(seen["sampled"]) == {"uniform-100", "popular-100"}
+    whole, few = (seen["sampled"]["uniform-100"]["student"], seen["models"]["student"]["removed"])
+    assert whole == pytest.approx(few), "the catalogue has fewer items"
     before = {key: value for key, value in read_json(dataset / "manifest.json").items() if key != "asked"}
     write_json(dataset / "manifest.json", before)
     with pytest.raises(ArtifactError, match="an older version wrote the dataset"):

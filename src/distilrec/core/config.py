@@ -488,6 +488,8 @@ class Evaluate(Closed):
     deciding: Literal["auto", "kept", "removed"] = "auto"
     """Which variant gates, stops early and makes the headline. Auto: removed where fewer than 1 % of the
     events repeat an item of the same user (films), kept otherwise (sessions, music)."""
+    sampled: tuple[Literal["uniform-100", "popular-100", "uniform-499"], ...] = ()
+    """The target among a few items too, as SASRec, BERT4Rec and DE-RRD have it: for comparison with their numbers."""
     bootstrap_repeats: int = Field(1000, ge=100, le=100_000)
     num_examples: int = Field(10, ge=0, le=100)
     """Test users shown side by side in the report."""

@@ -39,6 +39,10 @@ class Ranks:
         return {variant: means(self.variant(variant)) for variant in VARIANTS}
 
 
+def users_at_once(num_items: int) -> int:
+    return max(1, min(MOST_USERS, MOST_SCORES // num_items))
+
+
 def rank_users(scorer: Scorer, past: Sequences, targets: Ints, users: Ints | None = None) -> Ranks:
     """Rank the target of each of the `users` (by default all) given everything before it.
 
@@ -47,7 +51,7 @@ def rank_users(scorer: Scorer, past: Sequences, targets: Ints, users: Ints | Non
     users = np.arange(len(past)) if users is None else users
     seen = past.distinct()
     order = np.argsort(past.lengths[users], kind="stable")
-    size = max(1, min(MOST_USERS, MOST_SCORES // past.num_items))
+    size = users_at_once(past.num_items)
     kept, removed = np.empty(len(users), dtype=np.int64), np.empty(len(users), dtype=np.int64)
     for first in range(0, len(users), size):
         rows = order[first : first + size]

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distilrec.core.candidates import PROTOCOLS, draw_negatives, ranks_among
 from distilrec.core.config import SceneConfig
 from distilrec.core.evaluation import MISS, Ranks, Scorer, mean_ndcg10, rank_asked, rank_users
-from distilrec.core.events import Floats, Ints, Sequences, histories
+from distilrec.core.events import Floats, Ints, Sequences, histories, popularity
 from distilrec.core.floors import MarkovFloor, PopularityFloor
-from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, per_user, remove_seen
+from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, means, per_user, remove_seen
 from distilrec.core.split import Questions
 from distilrec.io.exported import ExportedScorer, open_exported
 from distilrec.io.jsons import write_json
@@ -52,6 +53,7 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
             "num_test_users": len(questions.users),
             "deciding": data.deciding,
             "models": {name: one.metrics() for name, one in ranks.items()},
+            "sampled": _among_sampled(config, data, everyone),
             "ndcg10": _intervals(ranks, data.deciding, config),
             "student_over_teacher": _ratio(ranks, config.serve.evaluated, "teacher", data.deciding, config).as_dict(),
             "int8_loss": _int8_loss(data, scorers),
@@ -86,6 +88,17 @@ def _intervals(ranks: dict[str, Ranks], variant: str, config: SceneConfig) -> di
 def _ratio(ranks: dict[str, Ranks], one: str, other: str, variant: str, config: SceneConfig) -> Interval:
     top, bottom = _ndcg10(ranks[one], variant), _ndcg10(ranks[other], variant)
     return bootstrap_ratio(top, bottom, config.seed, config.evaluate.bootstrap_repeats)
+
+
+def _among_sampled(
+    config: SceneConfig, data: OpenDataset, scorers: Mapping[str, Scorer]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Metrics by protocol and model."""
+    questions, counts = data.split.test, popularity(data.split.train)
+    protocols = {str(name): PROTOCOLS[name] for name in config.evaluate.sampled}
+    negatives = {name: draw_negatives(one, questions, counts, config.seed) for name, one in protocols.items()}
+    ranks = {name: ranks_among(scorer, questions, negatives) for name, scorer in scorers.items()} if negatives else {}
+    return {protocol: {name: means(of[protocol]) for name, of in ranks.items()} for protocol in protocols}
 
 
 def _int8_loss(data: OpenDataset, scorers: Mapping[str, Scorer]) -> float:

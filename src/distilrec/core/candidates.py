@@ -1,0 +1,81 @@
+"""The sampled protocols of the papers: the target among a few items that the user did not have. They are for comparison
+with published numbers alone, since they need not order models as the whole catalogue does (Krichene & Rendle 2020).
+
+Shapes: B users of a batch, U users who are asked, V items, K negatives.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from distilrec.core.evaluation import MISS, Scorer, users_at_once
+from distilrec.core.events import Bools, Floats, Ints
+from distilrec.core.split import Questions
+
+NONE = -1
+"""In place of a negative, where a user has fewer."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Negatives are drawn without replacement, uniformly or by how often an item occurs in training."""
+
+    num_negatives: int
+    by_popularity: bool = False
+
+
+PROTOCOLS = {
+    "uniform-100": Protocol(100),
+    "popular-100": Protocol(100, by_popularity=True),
+    "uniform-499": Protocol(499),
+}
+"""Of SASRec, BERT4Rec and DE-RRD."""
+
+
+def draw_negatives(protocol: Protocol, questions: Questions, popularity_V: Ints, seed: int) -> Ints:
+    """Shape (U, K), of those who are asked; the same for every model that is ranked among them."""
+    generator, users = np.random.default_rng(seed), questions.users
+    weights_V = popularity_V.astype(np.float64) if protocol.by_popularity else np.ones(len(popularity_V))
+    size = users_at_once(len(popularity_V))
+    batches = [users[first : first + size] for first in range(0, len(users), size)]
+    drawn = [_draw(protocol.num_negatives, weights_V, _is_taken(questions, batch), generator) for batch in batches]
+    return np.concatenate(drawn)
+
+
+def _is_taken(questions: Questions, users: Ints) -> Bools:
+    """Shape (B, V): what the user had, and the target."""
+    is_taken = np.zeros((len(users), questions.past.num_items + 1), dtype=bool)
+    is_taken[questions.past.events(users)] = True
+    is_taken[np.arange(len(users)), questions.targets_U[users]] = True
+    return is_taken[:, :-1]
+
+
+def _draw(number: int, weights_V: Floats, is_taken_BV: Bools, generator: np.random.Generator) -> Ints:
+    """The smallest of exponential times with these rates: without replacement (Efraimidis & Spirakis 2006)."""
+    times_BV = np.full(is_taken_BV.shape, np.inf)
+    may_be = ~is_taken_BV & (weights_V > 0)
+    np.divide(generator.exponential(size=is_taken_BV.shape), weights_V, out=times_BV, where=may_be)
+    number = min(number, len(weights_V))
+    first_BK = np.argpartition(times_BV, number - 1, axis=1)[:, :number]
+    found: Ints = np.where(np.take_along_axis(times_BV, first_BK, axis=1) < np.inf, first_BK, NONE)
+    return found
+
+
+def ranks_among(scorer: Scorer, questions: Questions, negatives: Mapping[str, Ints]) -> dict[str, Ints]:
+    """By protocol the target's rank of each user who is asked, 1 the best; ties count against it, and an item that the
+    catalogue lacks is a MISS."""
+    asked, size = questions.users, users_at_once(questions.past.num_items)
+    is_known = questions.targets_U[asked] < questions.past.num_items
+    ranks = {name: np.full(len(is_known), MISS, dtype=np.int64) for name in negatives}
+    rows = np.flatnonzero(is_known)
+    for first in range(0, len(rows), size):
+        batch = rows[first : first + size]
+        users = asked[batch]
+        scores_BV = scorer.score(questions.past, users)
+        target_B1 = scores_BV[np.arange(len(users)), questions.targets_U[users]][:, None]
+        for name, negatives_UK in negatives.items():
+            negatives_BK = negatives_UK[batch]
+            is_below = np.take_along_axis(scores_BV, np.maximum(negatives_BK, 0), axis=1) < target_B1
+            ranks[name][batch] = 1 + (~is_below & (negatives_BK != NONE)).sum(axis=1)
+    return ranks
