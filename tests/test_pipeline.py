@@ -40,7 +40,8 @@ def runs(tmp_path_factory) -> Path:
     first = _run(folder, "first", "--require-promotion", **watched)
     assert first.returncode == 0, first.stdout + first.stderr
     (folder / "first.txt").write_text(first.stdout)
-    settings = ("--set", "gate.min_student_over_teacher=9", "--set", "serve.variant=indexed")
+    wanted = ("gate.min_student_over_teacher=9", "serve.variant=indexed", "evaluate.sampled=[uniform-100]")
+    settings = [word for setting in wanted for word in ("--set", setting)]
     second = _run(folder, "second", *settings, "--require-promotion")
     assert second.returncode == 3, second.stdout + second.stderr
     assert "DR-GATE-001" in second.stderr
@@ -71,6 +72,13 @@ def test_the_summary_follows_its_schema_and_the_student_is_smaller(runs):
     assert scene["models"]["teacher"]["kept"]["ndcg@10"] > 0.8
     assert scene["models"]["student"]["kept"]["ndcg@10"] > scene["models"]["popularity"]["kept"]["ndcg@10"] + 0.3
     assert scene["export"]["student"]["largest_difference"] < 1e-3
+
+
+def test_the_sampled_protocols_are_shown_where_they_are_asked_for(runs):
+    few, none = (_summary(runs, name)["scenes"]["synthetic"]["sampled"] for name in ("second", "first"))
+    assert not none and few["uniform-100"]["markov"]["hr@10"] >= few["uniform-100"]["popularity"]["hr@10"] > 0
+    pages = [(runs / name / "report.html").read_text() for name in ("first", "second")]
+    assert ["uniform-100" in page.split("<h3>Quality and latency")[1] for page in pages] == [False, True]
 
 
 def test_the_first_is_promoted_and_the_second_meets_it_as_champion(runs):
