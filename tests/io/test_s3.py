@@ -248,3 +248,16 @@ def test_a_scene_is_read_where_it_lies(store):
     store.put("shop.yaml", b"scene: shop\ndata: {source: file, path: s3://bucket/events.csv}\n")
     config = load_scene(f"{store.location}/shop.yaml", "seed=3")
     assert (config.scene, config.seed, config.data.path) == ("shop", 3, "s3://bucket/events.csv")
+
+
+def test_a_folder_of_events_is_read_where_it_lies(store):
+    for name, row in (("day=2/b.csv", "u,y,2"), ("day=1/a.csv", "u,x,1"), ("_SUCCESS", "")):
+        store.put(f"events/{name}", f"user_id,item_id,timestamp\n{row}\n".encode())
+    data = FileData(source="file", path=f"{store.location}/events/")
+    events = read_source(data)
+    assert (events.item_ids.to_pylist(), events.times.tolist()) == (["x", "y"], [1.0, 2.0])
+    before = fingerprint(data)
+    store.put("events/day=2/b.csv", b"user_id,item_id,timestamp\nu,z,2\n")
+    assert fingerprint(data) != before
+    with pytest.raises(DataError, match="no file that ends in"):
+        read_source(FileData(source="file", path=f"{store.location}/nothing/"))

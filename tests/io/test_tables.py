@@ -10,6 +10,7 @@ from distilrec.core.config import FileData
 from distilrec.core.errors import DataError
 from distilrec.core.events import to_sequences
 from distilrec.core.split import Split
+from distilrec.io.sources import fingerprint
 from distilrec.io.tables import Dataset, canonical_sha256, read_dataset, read_events, write_dataset
 
 HEADER = "user_id,item_id,timestamp\n"
@@ -131,6 +132,38 @@ def test_a_sequence_column_orders_events_of_one_time(tmp_path, form):
         write(table.set_column(place, "place", pa.array(bad)), path)
         with pytest.raises(DataError, match=rf"column 'place', row 2: {said} is not a whole number"):
             _read(path, columns=columns)
+
+
+def test_a_folder_is_read_as_one_file_in_the_order_of_names(tmp_path):
+    folder = tmp_path / "events"
+    for day, rows in (("02", "b,y,2\na,x,1\n"), ("01", "a,y,1\n"), ("03", "")):
+        (folder / f"day={day}").mkdir(parents=True)
+        (folder / f"day={day}" / "part.csv").write_text(HEADER + rows)
+    (folder / "_SUCCESS").write_text("")
+    (folder / "day=01" / ".part.csv.crc").write_text("no table")
+    events = _read(folder)
+    users, items = (ids.take(pa.array(codes)).to_pylist() for ids, codes in (
+        (events.user_ids, events.users), (events.item_ids, events.items),
+    ))  # fmt: skip
+    assert (users, items, events.times.tolist()) == (["a", "b", "a"], ["y", "y", "x"], [1, 2, 1])
+    before = fingerprint(FileData(source="file", path=str(folder)))
+    (folder / "day=03" / "part.csv").write_text(HEADER + "c,z,oops\n")
+    assert fingerprint(FileData(source="file", path=str(folder))) != before
+    _refused(folder, "DR-DATA-005", "day=03/part.csv", "row 1", "oops")
+    (folder / "more.parquet").write_bytes(b"")
+    _refused(folder, "DR-DATA-002", "files of several kinds, .csv and .parquet")
+    (tmp_path / "none").mkdir()
+    _refused(tmp_path / "none", "DR-DATA-002", "no file that ends in .csv, .tsv or .parquet")
+
+
+def test_whole_numbers_and_text_name_the_same_ids_in_a_folder(tmp_path):
+    for name, kind in (("1", pa.int64()), ("2", pa.string())):
+        table = pa.table({"user_id": [1, 2], "item_id": [7, 8], "timestamp": [1, 2]})
+        table = table.set_column(1, "item_id", table["item_id"].cast(kind))
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    events = _read(tmp_path)
+    assert events.user_ids.to_pylist() == [1, 2] and events.item_ids.to_pylist() == ["7", "8"]
+    assert events.items.tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("bad", ["2020-02-30", "soon", "5"])

@@ -52,11 +52,12 @@ class ItemTable(Closed):
 
 
 class FileData(Closed):
-    """The user's own interactions: .csv (comma), .tsv (tab) or .parquet, with a header."""
+    """The user's own interactions: .csv (comma), .tsv (tab) or .parquet, with a header; a file, or a folder of them."""
 
     source: Literal["file"]
     path: str
-    """Relative to the scene file, or absolute; beside a scene in S3, absolute or in S3 too."""
+    """Relative to the scene file, or absolute; beside a scene in S3, absolute or in S3 too. Of a folder (in S3 it ends
+    in "/") all files in the order of their names, but those that begin with "_" or "."."""
     columns: Columns = Columns()
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     items: ItemTable | None = None

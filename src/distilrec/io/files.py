@@ -1,6 +1,7 @@
-"""The user's files where they lie: on this machine or in a bucket."""
+"""The user's files where they lie, one or a folder of them: on this machine or in a bucket."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from distilrec.core.errors import DataError
-from distilrec.io.s3 import SCHEME, Described, describe, split
+from distilrec.io.s3 import SCHEME, Described, S3Store, describe, split
 from distilrec.io.store import sha256_of
 
 
@@ -36,6 +37,37 @@ class UserFile:
         return self.filesystem.open_input_file(self.path)
 
 
+def user_files(name: str, suffixes: Collection[str]) -> list[UserFile]:
+    """The file, or all of a folder that end so, by their names; in a bucket a folder ends in "/". What begins with "_"
+    or "." is not looked at: the marks that Spark and others leave.
+
+    Raises:
+        DataError: there is none, they are of several kinds, or one may not be read.
+        StoreError: the bucket may not be read.
+    """
+    if name.startswith(SCHEME) and name.endswith("/"):
+        inside = S3Store(name).keys("")
+    elif not name.startswith(SCHEME) and Path(name).is_dir():
+        inside = sorted(path.relative_to(name).as_posix() for path in Path(name).rglob("*") if path.is_file())
+    else:
+        return [user_file(name)]
+    folder = name.rstrip("/")
+    shown = (one for one in inside if not any(part.startswith(("_", ".")) for part in PurePosixPath(one).parts))
+    wanted = [one for one in shown if PurePosixPath(one).suffix.lower() in suffixes]
+    kinds = sorted({PurePosixPath(one).suffix.lower() for one in wanted})
+    if len(kinds) != 1:
+        found = (
+            f"files of several kinds, {' and '.join(kinds)}" if kinds else f"no file that ends in {_any_of(suffixes)}"
+        )
+        raise DataError("DR-DATA-002", f"the folder {name} has {found}")
+    return [user_file(f"{folder}/{one}") for one in wanted]
+
+
+def _any_of(words: Collection[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}"
+
+
 def user_file(name: str) -> UserFile:
     """Raises DataError or StoreError unless it is a file with something in it that may be read."""
     if name.startswith(SCHEME):
@@ -52,11 +84,9 @@ def user_file(name: str) -> UserFile:
     return UserFile(name, fs.LocalFileSystem(), str(path))
 
 
-def fingerprint_of(name: str) -> str:
+def fingerprint_of(file: UserFile) -> str:
     """Of its bytes: the sha256, or what the bucket calls this version of it."""
-    if name.startswith(SCHEME):
-        return _described(name).tag
-    return sha256_of(Path(user_file(name).path))
+    return _described(file.name).tag if file.name.startswith(SCHEME) else sha256_of(Path(file.path))
 
 
 def _described(name: str) -> Described:

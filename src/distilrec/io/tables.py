@@ -16,9 +16,10 @@ from distilrec.core.config import FileData, ItemTable
 from distilrec.core.errors import ArtifactError, DataError
 from distilrec.core.events import Bools, Floats, Ints, Sequences, popularity
 from distilrec.core.split import Split
-from distilrec.io.files import UserFile, user_file
+from distilrec.io.files import UserFile, user_files
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+READABLE = (*SEPARATORS, ".parquet")
 HEADER_BYTES = 65536
 """Read at a time until the first line ends."""
 SPLIT = ("num_trained", "num_known", "valid_target", "test_target")
@@ -46,34 +47,48 @@ class RawEvents:
 
 
 def read_events(data: FileData) -> RawEvents:
-    """Read and check the user's file.
+    """Read and check the user's file, or files: one after the other by their names.
 
     Raises:
         DataError: missing, unreadable or empty file, missing column, missing id, bad timestamp; the message
             names file, column, row (counted from 1 below the header) and value.
     """
-    path, columns = user_file(data.path), data.columns
-    table = _read(path, [name for name in (columns.user, columns.item, columns.time, columns.sequence) if name])
-    if table.num_rows == 0:
-        raise DataError("DR-DATA-002", f"{path} has a header but no rows")
-    with _usable(path):
-        users, user_ids = _codes(path, columns.user, table)
-        items, item_ids = _codes(path, columns.item, table)
-        times = np.zeros(len(users))
-        if columns.time:
-            times = _seconds(path, columns.time, table[columns.time], UNITS_PER_SECOND[data.time_unit])
-        places = _whole_numbers(path, columns.sequence, table[columns.sequence]) if columns.sequence else None
-    events = RawEvents(users, items, times, user_ids, item_ids, read_titles(data.items) if data.items else {})
+    tables = [_checked(path, data) for path in user_files(data.path, READABLE)]
+    if not sum(map(len, tables)):
+        raise DataError("DR-DATA-002", f"{data.path} has a header but no rows")
+    (users, user_ids), (items, item_ids) = (_codes([table[name] for table in tables]) for name in ("user", "item"))
+    times, places = (
+        np.concatenate([table[name].to_numpy() for table in tables]) if name in tables[0].column_names else None
+        for name in ("time", "sequence")
+    )
+    titles = read_titles(data.items) if data.items else {}
+    events = RawEvents(users, items, np.zeros(len(users)) if times is None else times, user_ids, item_ids, titles)
     return events if places is None else events.select(np.argsort(places, kind="stable"))
+
+
+def _checked(path: UserFile, data: FileData) -> pa.Table:
+    """Its columns, under our names: ids as text or whole numbers, seconds, places."""
+    columns = data.columns
+    table = _read(path, [name for name in (columns.user, columns.item, columns.time, columns.sequence) if name])
+    with _usable(path):
+        found = {"user": _ids(path, columns.user, table), "item": _ids(path, columns.item, table)}
+        if columns.time:
+            per_second = UNITS_PER_SECOND[data.time_unit]
+            found["time"] = pa.array(_seconds(path, columns.time, table[columns.time], per_second))
+        if columns.sequence:
+            found["sequence"] = _whole_numbers(path, columns.sequence, table[columns.sequence])
+    return pa.table(found)
 
 
 def read_titles(table: ItemTable) -> dict[str, str]:
     """Title by item id."""
-    path = user_file(table.path)
-    rows = _read(path, [table.item, table.title])
-    with _usable(path):
-        ids, titles = (rows[name].cast(pa.string()).to_pylist() for name in (table.item, table.title))
-    return {item: title for item, title in zip(ids, titles, strict=True) if item and title}
+    found: dict[str, str] = {}
+    for path in user_files(table.path, READABLE):
+        rows = _read(path, [table.item, table.title])
+        with _usable(path):
+            ids, titles = (rows[name].cast(pa.string()).to_pylist() for name in (table.item, table.title))
+        found |= {item: title for item, title in zip(ids, titles, strict=True) if item and title}
+    return found
 
 
 @contextmanager
@@ -87,7 +102,7 @@ def _usable(path: UserFile) -> Iterator[None]:
 
 def _read(path: UserFile, wanted: list[str]) -> pa.Table:
     suffix, wanted = path.suffix, list(dict.fromkeys(wanted))
-    if suffix not in SEPARATORS and suffix != ".parquet":
+    if suffix not in READABLE:
         raise DataError("DR-DATA-002", f"{path} ends in {suffix or 'nothing'!r}; readable are .csv, .tsv and .parquet")
     try:
         if suffix == ".parquet":
@@ -124,8 +139,8 @@ def _require(path: UserFile, wanted: list[str], present: list[str]) -> None:
             raise DataError("DR-DATA-003", f"{path} has no column {name!r}; it has {', '.join(map(repr, present))}")
 
 
-def _codes(path: UserFile, name: str, table: pa.Table) -> tuple[Ints, pa.Array]:
-    """Codes in order of first appearance, and the ids they stand for: text, or whole numbers (Parquet)."""
+def _ids(path: UserFile, name: str, table: pa.Table) -> pa.Array:
+    """Text, or whole numbers (Parquet)."""
     column = table[name].combine_chunks()
     if not pa.types.is_integer(column.type):
         if pa.types.is_floating(column.type):
@@ -140,11 +155,19 @@ def _codes(path: UserFile, name: str, table: pa.Table) -> tuple[Ints, pa.Array]:
     first = pc.index(missing.fill_null(True), True).as_py()
     if first >= 0:
         raise DataError("DR-DATA-004", f"{path}, column {name!r}, row {first + 1} has no value")
-    encoded = column.dictionary_encode()
+    return column
+
+
+def _codes(columns: list[pa.ChunkedArray]) -> tuple[Ints, pa.Array]:
+    """Codes in order of first appearance, and the ids they stand for: text, if one file has text."""
+    kinds = {column.type for column in columns}
+    kind = kinds.pop() if len(kinds) == 1 else pa.string()
+    chunks = [chunk for column in columns for chunk in column.cast(kind).chunks]
+    encoded = pa.chunked_array(chunks, kind).combine_chunks().dictionary_encode()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
 
 
-def _whole_numbers(path: UserFile, name: str, column: pa.ChunkedArray) -> Ints:
+def _whole_numbers(path: UserFile, name: str, column: pa.ChunkedArray) -> pa.Array:
     values = column.combine_chunks()
     if not pa.types.is_integer(values.type):
         values = pc.utf8_trim_whitespace(values.cast(pa.string()))
@@ -153,8 +176,7 @@ def _whole_numbers(path: UserFile, name: str, column: pa.ChunkedArray) -> Ints:
             raise DataError(
                 "DR-DATA-005", f"{path}, column {name!r}, row {row + 1}: {value.as_py()!r} is not a whole number"
             )
-    numbers: Ints = values.cast(pa.int64()).to_numpy(zero_copy_only=False)
-    return numbers
+    return values.cast(pa.int64())
 
 
 def _is_whole(values: pa.Array | pa.Scalar) -> bool:
