@@ -184,7 +184,8 @@ def _section(prefix: str, kind: type[BaseModel]) -> list[str]:
         branches = [one for one in (field.annotation, *get_args(field.annotation)) if _is_config(one)]
         if not branches:
             default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
-            choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+            of_one = get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else field.annotation
+            choices = get_args(of_one) if get_origin(of_one) is Literal else ()
             limits = ", ".join([*(_limit(one) for one in field.metadata if _limit(one)), *map(str, choices)])
             meaning = " ".join((field.description or "").split())
             rows.append(f"| `{prefix}{name}` | {default} | {limits} | {meaning} |")

@@ -25,22 +25,39 @@ def test_among_everything_that_the_user_did_not_have_the_rank_is_the_one_with_se
     assert len(found) == 299 and found[4] == MISS and (everything == NONE).any()
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_negatives_are_distinct_and_neither_the_target_nor_what_the_user_had(name):
-    protocol = Protocol(20, PROTOCOLS[name].by_popularity)
-    drawn = draw_negatives(protocol, SPLIT.test, COUNTS, seed=0)
-    np.testing.assert_array_equal(drawn, draw_negatives(protocol, SPLIT.test, COUNTS, seed=0))
-    assert drawn.shape == (300, 20) and (drawn != draw_negatives(protocol, SPLIT.test, COUNTS, seed=1)).any()
+def test_the_protocols_are_those_of_the_papers():
+    assert {(name, one.num_negatives, one.by_popularity) for name, one in PROTOCOLS.items()} == {
+        ("uniform-100", 100, False),
+        ("popular-100", 100, True),
+        ("uniform-499", 499, False),
+    }
+
+
+@pytest.mark.parametrize("protocol", [*PROTOCOLS.values(), Protocol(690), Protocol(690, by_popularity=True)])
+def test_negatives_are_distinct_and_neither_the_target_nor_what_the_user_had(protocol):
+    """With many of 700 items most rows lack some after the first draws."""
+    split = Split.leave_one_out(chain(0.5, num_users=40, num_items=700, length=9))
+    counts = np.random.default_rng(0).integers(1, 100, 700)
+    drawn = draw_negatives(protocol, split.test, counts, seed=0)
+    np.testing.assert_array_equal(drawn, draw_negatives(protocol, split.test, counts, seed=0))
+    assert drawn.shape == (40, protocol.num_negatives)
+    assert (drawn != draw_negatives(protocol, split.test, counts, seed=1)).any()
     for user, row in enumerate(drawn):
-        assert len(set(row)) == 20 and not set(row) & {*SPLIT.test.past.of(user), SPLIT.test.targets_U[user]}
+        assert len(set(row)) == len(row) and NONE not in row
+        assert not set(row) & {*split.test.past.of(user), split.test.targets_U[user]}
 
 
 @pytest.mark.parametrize("by_popularity", [False, True])
-def test_the_first_negative_follows_its_law(by_popularity):
-    num_users, counts = 6000, np.array([5, 1, 0, 2, 8, 4])
+def test_the_first_and_the_second_negative_follow_their_law(by_popularity):
+    """Of two, by the product of their chances: the second from what the first left."""
+    num_users, counts = 20_000, np.array([5, 1, 0, 2, 8, 4])
     past = Sequences.flat(np.zeros(num_users, dtype=np.int32), np.ones(num_users, dtype=np.int64), 6)
     questions = Questions(past, np.full(num_users, 5))
-    drawn = draw_negatives(Protocol(1, by_popularity), questions, counts, seed=0)[:, 0]
-    expected = np.array([0, 1, 0, 2, 8, 0]) / 11 if by_popularity else np.array([0, 1, 1, 1, 1, 0]) / 4
-    shares = np.bincount(drawn, minlength=6) / num_users
-    np.testing.assert_allclose(shares, expected, atol=4 * 0.5 / num_users**0.5)
+    drawn = draw_negatives(Protocol(2, by_popularity), questions, counts, seed=0)
+    weights = np.array([0, 1, 0, 2, 8, 0]) if by_popularity else np.array([0, 1, 1, 1, 1, 0])
+    left = weights.sum() - weights
+    expected = weights[:, None] / weights.sum() * weights[None, :] / left[:, None]
+    np.fill_diagonal(expected, 0.0)
+    seen = np.zeros((6, 6))
+    np.add.at(seen, (drawn[:, 0], drawn[:, 1]), 1 / num_users)
+    np.testing.assert_allclose(seen, expected, atol=4 * 0.5 / num_users**0.5)

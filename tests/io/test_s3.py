@@ -251,7 +251,7 @@ def test_a_scene_is_read_where_it_lies(store):
 
 
 def test_a_folder_of_events_is_read_where_it_lies(store):
-    for name, row in (("day=2/b.csv", "u,y,2"), ("day=1/a.csv", "u,x,1"), ("_SUCCESS", "")):
+    for name, row in (("day=2/b.csv", "u,y,2"), ("day=1/a.csv", "u,x,1"), ("_SUCCESS", ""), ("day=2/", "")):
         store.put(f"events/{name}", f"user_id,item_id,timestamp\n{row}\n".encode())
     data = FileData(source="file", path=f"{store.location}/events/")
     events = read_source(data)
@@ -259,5 +259,5 @@ def test_a_folder_of_events_is_read_where_it_lies(store):
     before = fingerprint(data)
     store.put("events/day=2/b.csv", b"user_id,item_id,timestamp\nu,z,2\n")
     assert fingerprint(data) != before
-    with pytest.raises(DataError, match="no file that ends in"):
+    with pytest.raises(DataError, match="has no files"):
         read_source(FileData(source="file", path=f"{store.location}/nothing/"))

@@ -150,10 +150,19 @@ def test_a_folder_is_read_as_one_file_in_the_order_of_names(tmp_path):
     (folder / "day=03" / "part.csv").write_text(HEADER + "c,z,oops\n")
     assert fingerprint(FileData(source="file", path=str(folder))) != before
     _refused(folder, "DR-DATA-005", "day=03/part.csv", "row 1", "oops")
-    (folder / "more.parquet").write_bytes(b"")
-    _refused(folder, "DR-DATA-002", "files of several kinds, .csv and .parquet")
+    (folder / "day=03" / "part.csv").write_text(HEADER)
+    (folder / "later").symlink_to(tmp_path / "elsewhere")
+    _refused(folder, "DR-DATA-001", "later does not exist")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "back").symlink_to(folder)
+    pq.write_table(
+        pa.table({"user_id": ["d"], "item_id": ["z"], "timestamp": [3]}), tmp_path / "elsewhere" / "a.parquet"
+    )
+    assert _read(folder).user_ids.to_pylist() == ["a", "b", "d"], "behind a link, of another kind"
+    (folder / "old.csv.gz").write_bytes(b"not read")
+    _refused(folder, "DR-DATA-002", "old.csv.gz ends in '.gz'")
     (tmp_path / "none").mkdir()
-    _refused(tmp_path / "none", "DR-DATA-002", "no file that ends in .csv, .tsv or .parquet")
+    _refused(tmp_path / "none", "DR-DATA-001", "has no files")
 
 
 def test_whole_numbers_and_text_name_the_same_ids_in_a_folder(tmp_path):
@@ -161,6 +170,8 @@ def test_whole_numbers_and_text_name_the_same_ids_in_a_folder(tmp_path):
         table = pa.table({"user_id": [1, 2], "item_id": [7, 8], "timestamp": [1, 2]})
         table = table.set_column(1, "item_id", table["item_id"].cast(kind))
         pq.write_table(table, tmp_path / f"{name}.parquet")
+    empty = pa.table({name: pa.nulls(0) for name in ("user_id", "item_id", "timestamp")})
+    pq.write_table(empty, tmp_path / "0.parquet")
     events = _read(tmp_path)
     assert events.user_ids.to_pylist() == [1, 2] and events.item_ids.to_pylist() == ["7", "8"]
     assert events.items.tolist() == [0, 1, 0, 1]

@@ -35,11 +35,11 @@ PROTOCOLS = {
 
 def draw_negatives(protocol: Protocol, questions: Questions, popularity_V: Ints, seed: int) -> Ints:
     """Shape (U, K), of those who are asked; the same for every model that is ranked among them."""
-    generator, users = np.random.default_rng(seed), questions.users
+    generator, users, size = np.random.default_rng(seed), questions.users, users_at_once(len(popularity_V))
     weights_V = popularity_V.astype(np.float64) if protocol.by_popularity else np.ones(len(popularity_V))
-    size = users_at_once(len(popularity_V))
     batches = [users[first : first + size] for first in range(0, len(users), size)]
-    drawn = [_draw(protocol.num_negatives, weights_V, _is_taken(questions, batch), generator) for batch in batches]
+    number = min(protocol.num_negatives, len(weights_V))
+    drawn = [_draw(number, weights_V, _is_taken(questions, batch), generator) for batch in batches]
     return np.concatenate(drawn)
 
 
@@ -52,20 +52,47 @@ def _is_taken(questions: Questions, users: Ints) -> Bools:
 
 
 def _draw(number: int, weights_V: Floats, is_taken_BV: Bools, generator: np.random.Generator) -> Ints:
-    """The smallest of exponential times with these rates: without replacement (Efraimidis & Spirakis 2006)."""
-    times_BV = np.full(is_taken_BV.shape, np.inf)
-    may_be = ~is_taken_BV & (weights_V > 0)
-    np.divide(generator.exponential(size=is_taken_BV.shape), weights_V, out=times_BV, where=may_be)
-    number = min(number, len(weights_V))
-    first_BK = np.argpartition(times_BV, number - 1, axis=1)[:, :number]
-    found: Ints = np.where(np.take_along_axis(times_BV, first_BK, axis=1) < np.inf, first_BK, NONE)
+    """One after the other without replacement: with replacement, and whatever is taken or came before is passed over. A
+    row that lacks some after twice as many is finished from what is left to it."""
+    sums_V = weights_V.cumsum()
+    tried_BM = np.searchsorted(sums_V, generator.random((len(is_taken_BV), 2 * number)) * sums_V[-1], side="right")
+    is_new_BM = ~np.take_along_axis(is_taken_BV, tried_BM, axis=1) & _is_first_of_row(tried_BM)
+    place_BM = is_new_BM.cumsum(axis=1) - 1
+    row_N, tried_N = np.nonzero(is_new_BM & (place_BM < number))
+    drawn_BK = np.full((len(is_taken_BV), number), NONE, dtype=np.int64)
+    drawn_BK[row_N, place_BM[row_N, tried_N]] = tried_BM[row_N, tried_N]
+    is_taken_BV[row_N, tried_BM[row_N, tried_N]] = True
+    for row in np.flatnonzero((drawn_BK == NONE).any(axis=1)):
+        lacks = drawn_BK[row] == NONE
+        drawn_BK[row, lacks] = _from_what_is_left(int(lacks.sum()), weights_V, is_taken_BV[row], generator)
+    return drawn_BK
+
+
+def _is_first_of_row(ids_BM: Ints) -> Bools:
+    """Of equal ids in a row the one that came first."""
+    order_BM = np.argsort(ids_BM, axis=1, kind="stable")
+    sorted_BM = np.take_along_axis(ids_BM, order_BM, axis=1)
+    is_first = np.ones(ids_BM.shape, dtype=bool)
+    is_first[:, 1:] = sorted_BM[:, 1:] != sorted_BM[:, :-1]
+    found = np.empty_like(is_first)
+    np.put_along_axis(found, order_BM, is_first, axis=1)
     return found
+
+
+def _from_what_is_left(number: int, weights_V: Floats, is_taken_V: Bools, generator: np.random.Generator) -> Ints:
+    """The smallest of exponential times with these rates: without replacement (Efraimidis & Spirakis 2006)."""
+    left = np.flatnonzero(~is_taken_V & (weights_V > 0))
+    times = generator.exponential(size=len(left)) / weights_V[left]
+    drawn = left[np.argsort(times)[:number]]
+    return np.concatenate([drawn, np.full(number - len(drawn), NONE)])
 
 
 def ranks_among(scorer: Scorer, questions: Questions, negatives: Mapping[str, Ints]) -> dict[str, Ints]:
     """By protocol the target's rank of each user who is asked, 1 the best; ties count against it, and an item that the
     catalogue lacks is a MISS."""
     asked, size = questions.users, users_at_once(questions.past.num_items)
+    if not negatives:
+        return {}
     is_known = questions.targets_U[asked] < questions.past.num_items
     ranks = {name: np.full(len(is_known), MISS, dtype=np.int64) for name in negatives}
     rows = np.flatnonzero(is_known)

@@ -57,7 +57,7 @@ class FileData(Closed):
     source: Literal["file"]
     path: str
     """Relative to the scene file, or absolute; beside a scene in S3, absolute or in S3 too. Of a folder (in S3 it ends
-    in "/") all files in the order of their names, but those that begin with "_" or "."."""
+    in "/") all files in the order of their names, but those that begin with "_" or "."; all must be readable."""
     columns: Columns = Columns()
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     items: ItemTable | None = None
@@ -87,7 +87,7 @@ class Prepare(Closed):
     """None: a user has each item once, in a random order that the ids decide, and not the seed: what is hidden from
     validation and test is random, and a history is a set."""
     min_user_events: int = Field(5, ge=3, le=1000)
-    """One each is for training, validation and test; with a temporal split all count that training has."""
+    """One each is for training, validation and test. With a temporal split the events before validation's count."""
     min_item_events: int = Field(5, ge=1, le=100_000)
     """Convention of the 5-core sets of the literature."""
     split: Literal["leave-one-out", "temporal"] = "leave-one-out"

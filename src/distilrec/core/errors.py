@@ -63,10 +63,15 @@ CATALOGUE: dict[str, Kind] = {
     "DR-KFP-005": Kind("a Kubeflow that refuses a request", "read its reason, which is named"),
     "DR-KFP-006": Kind("Kubeflow's client is not installed", "run `pip install 'distilrec[pipeline]'`"),
     "DR-DATA-001": Kind("a file that does not exist or may not be read", "check the path"),
-    "DR-DATA-002": Kind("a file that cannot be read as a table", "write it as CSV, TSV or Parquet with a header"),
+    "DR-DATA-002": Kind(
+        "a file that cannot be read as a table", "write it, and all of its folder, as CSV, TSV or Parquet with a header"
+    ),
     "DR-DATA-003": Kind("a column that the file does not have", "name the right column under data.columns"),
     "DR-DATA-004": Kind("a missing user or item id", "remove or repair the row named"),
-    "DR-DATA-005": Kind("a timestamp that is no number or no date, or is negative", "repair the row named"),
+    "DR-DATA-005": Kind(
+        "a timestamp that is no number or no date, or is negative, or a sequence number that is not whole",
+        "repair the row named",
+    ),
     "DR-DATA-006": Kind("too few users or items left after filtering", "give more data, or lower the limit named"),
     "DR-DATA-007": Kind("demo data that is not in the cache", "run `distilrec fetch movielens-1m`"),
     "DR-DATA-008": Kind(

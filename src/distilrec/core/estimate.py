@@ -31,7 +31,8 @@ def _of_users(config: SceneConfig, num_users: int, num_events: int, num_items: i
     def epoch(width: int, knobs: UserTraining) -> float:
         batches = -(-num_events // knobs.batch_size)
         updates = batches * PARAMETER_UPDATE * (num_users + num_items) * width
-        return 6 * num_events * width + updates + num_users * num_items * (width + RANKING)
+        asked = min(num_users, config.prepare.max_asked_users)
+        return 6 * num_events * width + updates + asked * num_items * (width + RANKING)
 
     teach, retrain = config.teach, config.retrain
     return {

@@ -49,14 +49,14 @@ def rank_users(scorer: Scorer, past: Sequences, targets: Ints, users: Ints | Non
     Scores of one batch exist at a time; of them only the ranks are kept. Users of like length share a batch.
     """
     users = np.arange(len(past)) if users is None else users
-    seen = past.distinct()
+    seen = Sequences(past.items, past.starts[users], past.stops[users], past.num_items).distinct()
     order = np.argsort(past.lengths[users], kind="stable")
     size = users_at_once(past.num_items)
     kept, removed = np.empty(len(users), dtype=np.int64), np.empty(len(users), dtype=np.int64)
     for first in range(0, len(users), size):
         rows = order[first : first + size]
         batch = users[rows]
-        kept[rows], removed[rows] = ranks_of(scorer.score(past, batch), targets[batch], *seen.events(batch))
+        kept[rows], removed[rows] = ranks_of(scorer.score(past, batch), targets[batch], *seen.events(rows))
     return Ranks(kept, removed)
 
 

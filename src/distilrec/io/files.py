@@ -1,7 +1,6 @@
 """The user's files where they lie, one or a folder of them: on this machine or in a bucket."""
 
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,11 +19,13 @@ class UserFile:
     Attributes:
         name: as the user gave it.
         path: within its file system.
+        tag: what the bucket calls this version of it; empty outside buckets.
     """
 
     name: str
     filesystem: fs.FileSystem
     path: str
+    tag: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -33,67 +34,86 @@ class UserFile:
     def suffix(self) -> str:
         return PurePosixPath(self.path).suffix.lower()
 
+    @property
+    def fingerprint(self) -> str:
+        """Of its bytes: the sha256, or the tag."""
+        return self.tag or sha256_of(Path(self.path))
+
     def open(self) -> pa.NativeFile:
         return self.filesystem.open_input_file(self.path)
 
 
-def user_files(name: str, suffixes: Collection[str]) -> list[UserFile]:
-    """The file, or all of a folder that end so, by their names; in a bucket a folder ends in "/". What begins with "_"
-    or "." is not looked at: the marks that Spark and others leave.
+def user_files(name: str) -> list[UserFile]:
+    """The file, or all of a folder by their names; in a bucket a folder ends in "/". What begins with "_" or "." is not
+    looked at: the marks that Spark and others leave.
 
     Raises:
-        DataError: there is none, they are of several kinds, or one may not be read.
+        DataError: there is none, or one may not be read.
         StoreError: the bucket may not be read.
     """
-    if name.startswith(SCHEME) and name.endswith("/"):
-        inside = S3Store(name).keys("")
-    elif not name.startswith(SCHEME) and Path(name).is_dir():
-        inside = sorted(path.relative_to(name).as_posix() for path in Path(name).rglob("*") if path.is_file())
-    else:
-        return [user_file(name)]
-    folder = name.rstrip("/")
-    shown = (one for one in inside if not any(part.startswith(("_", ".")) for part in PurePosixPath(one).parts))
-    wanted = [one for one in shown if PurePosixPath(one).suffix.lower() in suffixes]
-    kinds = sorted({PurePosixPath(one).suffix.lower() for one in wanted})
-    if len(kinds) != 1:
-        found = (
-            f"files of several kinds, {' and '.join(kinds)}" if kinds else f"no file that ends in {_any_of(suffixes)}"
-        )
-        raise DataError("DR-DATA-002", f"the folder {name} has {found}")
-    return [user_file(f"{folder}/{one}") for one in wanted]
+    in_bucket = name.startswith(SCHEME)
+    if not (name.endswith("/") if in_bucket else _is_folder(name)):
+        return [_in_bucket(name, _described(name)) if in_bucket else _here(name)]
+    listed = S3Store(name).listed("") if in_bucket else dict.fromkeys(_inside(name))
+    wanted = {one: about for one, about in listed.items() if not _is_mark(one)}
+    if not wanted:
+        raise DataError("DR-DATA-001", f"the folder {name} has no files")
+    whole = {f"{name.rstrip('/')}/{one}": about for one, about in wanted.items()}
+    return [_in_bucket(one, about) if about else _here(one) for one, about in whole.items()]
 
 
-def _any_of(words: Collection[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} or {last}"
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # what cannot be looked at is refused by whoever opens it
+        return False
 
 
-def user_file(name: str) -> UserFile:
-    """Raises DataError or StoreError unless it is a file with something in it that may be read."""
-    if name.startswith(SCHEME):
-        if _described(name).size == 0:
-            raise DataError("DR-DATA-002", f"{name} is empty (0 bytes)")
-        return UserFile(name, fs.S3FileSystem(endpoint_override=_endpoint()), "/".join(split(name)))
+def _is_mark(key: str) -> bool:
+    """In a bucket a folder may be an object too, whose key ends in "/"."""
+    return key.endswith("/") or any(part.startswith(("_", ".")) for part in PurePosixPath(key).parts)
+
+
+def _inside(folder: str) -> list[str]:
+    """Files at any depth, behind links too. Raises DataError for what may not be looked into."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError("DR-DATA-001", f"{error.filename} may not be read by this user: {error.strerror}")
+
+    found, seen = [], set()
+    for path, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        seen.add(os.path.realpath(path))
+        folders[:] = [one for one in folders if os.path.realpath(Path(path, one)) not in seen]
+        found += [Path(path, one).relative_to(folder).as_posix() for one in files]
+    return sorted(found)
+
+
+def _in_bucket(name: str, about: Described) -> UserFile:
+    if about.size == 0:
+        raise DataError("DR-DATA-002", f"{name} is empty (0 bytes)")
+    return UserFile(name, fs.S3FileSystem(endpoint_override=_endpoint()), "/".join(split(name)), about.tag)
+
+
+def _here(name: str) -> UserFile:
     path = Path(name)
-    if not path.is_file():
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except PermissionError:
+        raise DataError("DR-DATA-001", f"{path} may not be read by this user") from None
+    if size is None:
         raise DataError("DR-DATA-001", f"{path} does not exist or is not a file")
     if not os.access(path, os.R_OK):
         raise DataError("DR-DATA-001", f"{path} may not be read by this user")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise DataError("DR-DATA-002", f"{path} is empty (0 bytes)")
     return UserFile(name, fs.LocalFileSystem(), str(path))
-
-
-def fingerprint_of(file: UserFile) -> str:
-    """Of its bytes: the sha256, or what the bucket calls this version of it."""
-    return _described(file.name).tag if file.name.startswith(SCHEME) else sha256_of(Path(file.path))
 
 
 def _described(name: str) -> Described:
     try:
         return describe(name)
     except KeyError:
-        raise DataError("DR-DATA-001", f"{name} does not exist") from None
+        raise DataError("DR-DATA-001", f"{name} does not exist; a folder in a bucket ends in '/'") from None
 
 
 def _endpoint() -> str | None:

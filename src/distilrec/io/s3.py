@@ -88,13 +88,18 @@ class S3Store:
         return _described(self._client, f"{self.location}/{key}")
 
     def keys(self, prefix: str) -> list[str]:
-        found, name = [], self._name(prefix).rstrip("/")
+        return list(self.listed(prefix))
+
+    def listed(self, prefix: str) -> dict[str, "Described"]:
+        """By key, in the order of the keys: servers differ in that of a listing."""
+        found, name = {}, self._name(prefix).rstrip("/")
         folder = f"{name}/" if name else ""
+        start = len(self.prefix) + 1 if self.prefix else 0
         with self._translated(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder):
-                found += [entry["Key"] for entry in page.get("Contents", [])]
-        start = len(self.prefix) + 1 if self.prefix else 0
-        return sorted(key[start:] for key in found)  # servers differ in the order of a listing
+                for entry in page.get("Contents", []):
+                    found[entry["Key"][start:]] = Described(int(entry["Size"]), str(entry["ETag"]).strip('"'))
+        return dict(sorted(found.items()))
 
     def delete(self, key: str) -> None:
         with self._translated(key):

@@ -4,10 +4,10 @@ import pyarrow as pa
 
 from distilrec.core.config import FileData, MovieLensData, SyntheticData
 from distilrec.core.synthetic import markov_chain
-from distilrec.io.files import fingerprint_of, user_files
+from distilrec.io.files import user_files
 from distilrec.io.movielens import cache_folder, read_movielens
 from distilrec.io.store import sha256_of
-from distilrec.io.tables import READABLE, RawEvents, read_events
+from distilrec.io.tables import RawEvents, read_events
 
 
 def read_source(data: FileData | MovieLensData | SyntheticData) -> RawEvents:
@@ -23,7 +23,7 @@ def fingerprint(data: FileData | MovieLensData | SyntheticData) -> str:
     """A hash of the raw bytes, cheap beside reading them: which run a folder belongs to."""
     if isinstance(data, FileData):
         tables = [data.path] + ([data.items.path] if data.items else [])
-        return "+".join(fingerprint_of(file) for path in tables for file in user_files(path, READABLE))
+        return "+".join(file.fingerprint for path in tables for file in user_files(path))
     if isinstance(data, MovieLensData):
         return sha256_of(cache_folder() / "inter.tsv") if cache_folder().is_dir() else "not fetched"
     return "synthetic"

@@ -53,8 +53,8 @@ def read_events(data: FileData) -> RawEvents:
         DataError: missing, unreadable or empty file, missing column, missing id, bad timestamp; the message
             names file, column, row (counted from 1 below the header) and value.
     """
-    tables = [_checked(path, data) for path in user_files(data.path, READABLE)]
-    if not sum(map(len, tables)):
+    tables = [table for path in user_files(data.path) if (table := _checked(path, data))]
+    if not tables:
         raise DataError("DR-DATA-002", f"{data.path} has a header but no rows")
     (users, user_ids), (items, item_ids) = (_codes([table[name] for table in tables]) for name in ("user", "item"))
     times, places = (
@@ -66,10 +66,13 @@ def read_events(data: FileData) -> RawEvents:
     return events if places is None else events.select(np.argsort(places, kind="stable"))
 
 
-def _checked(path: UserFile, data: FileData) -> pa.Table:
-    """Its columns, under our names: ids as text or whole numbers, seconds, places."""
+def _checked(path: UserFile, data: FileData) -> pa.Table | None:
+    """Its columns, under our names: ids as text or whole numbers, seconds, places. None if it has no rows: then its
+    types say nothing."""
     columns = data.columns
     table = _read(path, [name for name in (columns.user, columns.item, columns.time, columns.sequence) if name])
+    if not table.num_rows:
+        return None
     with _usable(path):
         found = {"user": _ids(path, columns.user, table), "item": _ids(path, columns.item, table)}
         if columns.time:
@@ -83,7 +86,7 @@ def _checked(path: UserFile, data: FileData) -> pa.Table:
 def read_titles(table: ItemTable) -> dict[str, str]:
     """Title by item id."""
     found: dict[str, str] = {}
-    for path in user_files(table.path, READABLE):
+    for path in user_files(table.path):
         rows = _read(path, [table.item, table.title])
         with _usable(path):
             ids, titles = (rows[name].cast(pa.string()).to_pylist() for name in (table.item, table.title))
@@ -163,8 +166,9 @@ def _codes(columns: list[pa.ChunkedArray]) -> tuple[Ints, pa.Array]:
     kinds = {column.type for column in columns}
     kind = kinds.pop() if len(kinds) == 1 else pa.string()
     chunks = [chunk for column in columns for chunk in column.cast(kind).chunks]
-    encoded = pa.chunked_array(chunks, kind).combine_chunks().dictionary_encode()
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+    encoded = pa.chunked_array(chunks, kind).dictionary_encode().chunks  # of one dictionary
+    codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in encoded]
+    return np.concatenate(codes).astype(np.int64), encoded[0].dictionary
 
 
 def _whole_numbers(path: UserFile, name: str, column: pa.ChunkedArray) -> pa.Array:

@@ -40,9 +40,12 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
     forms = {"teacher": "teacher_onnx", "student": "student_onnx", "student_int8": "student_int8"}
     scorers = {name: ExportedScorer(open_exported(rankers / form, config.threads)) for name, form in forms.items()}
     everyone: dict[str, Scorer] = {**scorers, "popularity": PopularityFloor(train), "markov": MarkovFloor(train)}
+    negatives = _negatives(config, data)
     ranks: dict[str, Ranks] = {}
+    among: dict[str, dict[str, Ints]] = {}
     for name, scorer in everyone.items():
         ranks[name] = rank_asked(scorer, questions)
+        among[name] = ranks_among(scorer, questions, negatives)
         adapters.progress.say("epoch", epoch=len(ranks), num_epochs=len(everyone), model=name)
     entry = adapters.registry.champion(config.scene)
     champion = _evaluate_champion(entry, data, config, adapters) if entry else None
@@ -53,7 +56,7 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
             "num_test_users": len(questions.users),
             "deciding": data.deciding,
             "models": {name: one.metrics() for name, one in ranks.items()},
-            "sampled": _among_sampled(config, data, everyone),
+            "sampled": {one: {name: means(of[one]) for name, of in among.items()} for one in negatives},
             "ndcg10": _intervals(ranks, data.deciding, config),
             "student_over_teacher": _ratio(ranks, config.serve.evaluated, "teacher", data.deciding, config).as_dict(),
             "int8_loss": _int8_loss(data, scorers),
@@ -90,15 +93,10 @@ def _ratio(ranks: dict[str, Ranks], one: str, other: str, variant: str, config: 
     return bootstrap_ratio(top, bottom, config.seed, config.evaluate.bootstrap_repeats)
 
 
-def _among_sampled(
-    config: SceneConfig, data: OpenDataset, scorers: Mapping[str, Scorer]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Metrics by protocol and model."""
+def _negatives(config: SceneConfig, data: OpenDataset) -> dict[str, Ints]:
+    """By protocol; none unless the scene asks for some."""
     questions, counts = data.split.test, popularity(data.split.train)
-    protocols = {str(name): PROTOCOLS[name] for name in config.evaluate.sampled}
-    negatives = {name: draw_negatives(one, questions, counts, config.seed) for name, one in protocols.items()}
-    ranks = {name: ranks_among(scorer, questions, negatives) for name, scorer in scorers.items()} if negatives else {}
-    return {protocol: {name: means(of[protocol]) for name, of in ranks.items()} for protocol in protocols}
+    return {str(one): draw_negatives(PROTOCOLS[one], questions, counts, config.seed) for one in config.evaluate.sampled}
 
 
 def _int8_loss(data: OpenDataset, scorers: Mapping[str, Scorer]) -> float:
