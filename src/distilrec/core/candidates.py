@@ -54,8 +54,9 @@ def _is_taken(questions: Questions, users: Ints) -> Bools:
 def _draw(number: int, weights_V: Floats, is_taken_BV: Bools, generator: np.random.Generator) -> Ints:
     """One after the other without replacement: with replacement, and whatever is taken or came before is passed over. A
     row that lacks some after twice as many is finished from what is left to it."""
-    sums_V = weights_V.cumsum()
-    tried_BM = np.searchsorted(sums_V, generator.random((len(is_taken_BV), 2 * number)) * sums_V[-1], side="right")
+    shares_V = weights_V.cumsum() / weights_V.sum()
+    shares_V[np.flatnonzero(weights_V)[-1] :] = 1.0  # rounding left out
+    tried_BM = np.searchsorted(shares_V, generator.random((len(is_taken_BV), 2 * number)), side="right")
     is_new_BM = ~np.take_along_axis(is_taken_BV, tried_BM, axis=1) & _is_first_of_row(tried_BM)
     place_BM = is_new_BM.cumsum(axis=1) - 1
     row_N, tried_N = np.nonzero(is_new_BM & (place_BM < number))
