@@ -1,5 +1,5 @@
-"""MovieLens-1M and Beauty: the searched student against the full width and depth, with softmax and with linear
-attention."""
+"""MovieLens-1M and Beauty: searched students, with linear and with softmax attention, against the full width and depth
+with either."""
 
 import gzip
 import os
@@ -25,7 +25,9 @@ from distilrec.io.scenes import load_scene
 
 SETTINGS = "search.space=transformer"
 SHARE = 0.25
-"""Of the full model's multiply-adds."""
+"""Of the multiply-adds of the full model with the same attention."""
+STUDENTS = {"student": "linear", "softmax_student": "softmax"}
+"""The attention of what is searched, by name in the figures: the method's own, and the other option."""
 BEAUTY = """\
 scene: beauty
 data: {source: file, path: beauty.tsv}
@@ -63,47 +65,55 @@ def _against_full(results: Results, name: str, scene: str, shop: Workshop, seeds
     space = space_of(shop.config.search, shop.config.max_length)
     assert isinstance(space, TransformerSpace)
     largest = space.derive({WIDTH: (len(space.widths) - 1,), DEPTH: (space.max_depth - 1,)})
-    shapes = {attention: replace(space.shape, attention=attention) for attention in ("softmax", "linear")}
+    shapes = {attention: replace(space.shape, attention=attention) for attention in STUDENTS.values()}
     full = {attention: TransformerGenotype(largest.widths, shape) for attention, shape in shapes.items()}
     macs = {attention: model_cost(built(one)(1, Dropout(0.0))).encoder_macs for attention, one in full.items()}
     inputs = (str(shop.folder / "dataset"), str(shop.folder / "teacher"))
-    budget = f"{SETTINGS} search.budget.encoder_macs={int(SHARE * min(macs.values()))}"
     rows: dict[str, list[Row]] = {}
-    found: list[Genotype] = []
+    found: dict[str, Genotype] = {}
     for seed in seeds:
-        found.append(found_by(scene, f"{budget} seed={seed}", inputs, shop.folder / f"transformer-{seed}"))
-        rows.setdefault("student", []).append(trained(shop, "transformer", found[-1], seed))
-        for attention, one in full.items():
-            rows.setdefault(attention, []).append(trained(shop, f"full-{attention}", one, seed))
+        for student, attention in STUDENTS.items():
+            limit = (
+                f"search.transformer.attention={attention} search.budget.encoder_macs={int(SHARE * macs[attention])}"
+            )
+            out = shop.folder / f"{student}-{seed}"
+            one = found_by(scene, f"{SETTINGS} {limit} seed={seed}", inputs, out)
+            found.setdefault(student, one)
+            rows.setdefault(student, []).append(trained(shop, "transformer", one, seed))
+        for attention, whole in full.items():
+            rows.setdefault(attention, []).append(trained(shop, f"full-{attention}", whole, seed))
         results.keep(name, {one: kept(each) for one, each in rows.items()})
-        _put_quality(results, name, shop, rows)
-    dearest = max(row.encoder_macs for row in rows["student"])
-    note = f"full {macs}, students {[row.encoder_macs for row in rows['student']]}"
-    results.put(f"{name}.full_over_student.macs", macs["softmax"] / dearest, "ratio", note, seeds=len(seeds))
-    _put_latency(results, name, shop, {**full, "student": found[0]})
+        for student, attention in STUDENTS.items():
+            _put_quality(results, f"{name}.{student}", shop, rows, student)
+            dearest = max(row.encoder_macs for row in rows[student])
+            note = f"full {macs}, students {[row.encoder_macs for row in rows[student]]}"
+            share = macs[attention] / dearest
+            results.put(f"{name}.full_over_{student}.macs", share, "ratio", note, seeds=len(rows[student]))
+    _put_latency(results, name, shop, {**full, **found})
 
 
-def _put_quality(results: Results, name: str, shop: Workshop, rows: Mapping[str, list[Row]]) -> None:
+def _put_quality(results: Results, figure: str, shop: Workshop, rows: Mapping[str, list[Row]], student: str) -> None:
     def relative(attention: str) -> Interval:
-        ratio = bootstrap_ratio(mean_ndcg(rows["student"]), mean_ndcg(rows[attention]), seed=0)
+        ratio = bootstrap_ratio(mean_ndcg(rows[student]), mean_ndcg(rows[attention]), seed=0)
         return Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
 
     softmax, linear = relative("softmax"), relative("linear")
     note = (
-        f"test users, seen items {shop.data.deciding}; student by seed {by_seed(rows['student'])}, full with softmax "
+        f"test users, seen items {shop.data.deciding}; student by seed {by_seed(rows[student])}, full with softmax "
         f"{by_seed(rows['softmax'])}; against linear attention {by_seed(rows['linear'])}: {linear.value:.4f} "
         f"[{linear.low:.4f}, {linear.high:.4f}]"
     )
-    limits, seeds = [softmax.low, softmax.high], len(rows["student"])
-    figure = f"{name}.student_minus_full_relative.ndcg10"
-    results.put(figure, softmax.value, "share", note, seeds=seeds, interval=limits)
+    limits, seeds = [softmax.low, softmax.high], len(rows[student])
+    results.put(f"{figure}_minus_full_relative.ndcg10", softmax.value, "share", note, seeds=seeds, interval=limits)
 
 
 def _put_latency(results: Results, name: str, shop: Workshop, genotypes: Mapping[str, Genotype]) -> None:
+    """Of the first seed's students, beside the full model with softmax attention."""
     energy = energies(genotypes, shop)
     for size in (1, 256):
         samples = timed(genotypes, shop, size)
-        value, interval = median_ratio(samples["softmax"].tolist(), samples["student"].tolist())
         p50 = {one: round(float(np.median(each)), 4) for one, each in samples.items()}
         note = f"exported, raw ids to the ten best; p50 ms {p50}; J for 1,000 requests {energy}"
-        results.put(f"{name}.full_over_student.p50_batch{size}", value, "ratio", note, interval=interval)
+        for student in STUDENTS:
+            value, interval = median_ratio(samples["softmax"].tolist(), samples[student].tolist())
+            results.put(f"{name}.full_over_{student}.p50_batch{size}", value, "ratio", note, interval=interval)
