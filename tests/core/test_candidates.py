@@ -5,14 +5,14 @@ import pytest
 
 from distilrec.core.candidates import NONE, PROTOCOLS, Protocol, draw_negatives, ranks_among
 from distilrec.core.evaluation import MISS, rank_asked
-from distilrec.core.events import Sequences, popularity
-from distilrec.core.floors import MarkovFloor
+from distilrec.core.events import Sequences
+from distilrec.core.floors import MarkovFloor, PopularityFloor
 from distilrec.core.split import UNASKED, Questions, Split
 from tests.conftest import chain
 
 NUM_ITEMS = 40
 SPLIT = Split.leave_one_out(chain(0.5, num_users=300, num_items=NUM_ITEMS, length=9))
-COUNTS = popularity(SPLIT.train)
+COUNTS = PopularityFloor(SPLIT.train).score_V
 
 
 def test_among_everything_that_the_user_did_not_have_the_rank_is_the_one_with_seen_items_removed():
@@ -37,7 +37,7 @@ def test_the_protocols_are_those_of_the_papers():
 def test_negatives_are_distinct_and_neither_the_target_nor_what_the_user_had(protocol):
     """With many of 700 items most rows lack some after the first draws."""
     split = Split.leave_one_out(chain(0.5, num_users=40, num_items=700, length=9))
-    counts = np.random.default_rng(0).integers(1, 100, 700)
+    counts = np.random.default_rng(0).uniform(1, 100, 700)
     drawn = draw_negatives(protocol, split.test, counts, seed=0)
     np.testing.assert_array_equal(drawn, draw_negatives(protocol, split.test, counts, seed=0))
     assert drawn.shape == (40, protocol.num_negatives)
@@ -50,7 +50,7 @@ def test_negatives_are_distinct_and_neither_the_target_nor_what_the_user_had(pro
 @pytest.mark.parametrize("by_popularity", [False, True])
 def test_the_first_and_the_second_negative_follow_their_law(by_popularity):
     """Of two, by the product of their chances: the second from what the first left."""
-    num_users, counts = 20_000, np.array([5, 1, 0, 2, 8, 4])
+    num_users, counts = 20_000, np.array([5.0, 1.0, 0.0, 2.0, 8.0, 4.0])
     past = Sequences.flat(np.zeros(num_users, dtype=np.int32), np.ones(num_users, dtype=np.int64), 6)
     questions = Questions(past, np.full(num_users, 5))
     drawn = draw_negatives(Protocol(2, by_popularity), questions, counts, seed=0)

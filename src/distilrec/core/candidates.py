@@ -33,10 +33,10 @@ PROTOCOLS = {
 """Of SASRec, BERT4Rec and DE-RRD."""
 
 
-def draw_negatives(protocol: Protocol, questions: Questions, popularity_V: Ints, seed: int) -> Ints:
+def draw_negatives(protocol: Protocol, questions: Questions, popularity_V: Floats, seed: int) -> Ints:
     """Shape (U, K), of those who are asked; the same for every model that is ranked among them."""
     generator, users, size = np.random.default_rng(seed), questions.users, users_at_once(len(popularity_V))
-    weights_V = popularity_V.astype(np.float64) if protocol.by_popularity else np.ones(len(popularity_V))
+    weights_V = popularity_V if protocol.by_popularity else np.ones(len(popularity_V))
     batches = [users[first : first + size] for first in range(0, len(users), size)]
     number = min(protocol.num_negatives, len(weights_V))
     drawn = [_draw(number, weights_V, _is_taken(questions, batch), generator) for batch in batches]
@@ -91,9 +91,9 @@ def _from_what_is_left(number: int, weights_V: Floats, is_taken_V: Bools, genera
 def ranks_among(scorer: Scorer, questions: Questions, negatives: Mapping[str, Ints]) -> dict[str, Ints]:
     """By protocol the target's rank of each user who is asked, 1 the best; ties count against it, and an item that the
     catalogue lacks is a MISS."""
-    asked, size = questions.users, users_at_once(questions.past.num_items)
     if not negatives:
         return {}
+    asked, size = questions.users, users_at_once(questions.past.num_items)
     is_known = questions.targets_U[asked] < questions.past.num_items
     ranks = {name: np.full(len(is_known), MISS, dtype=np.int64) for name in negatives}
     rows = np.flatnonzero(is_known)

@@ -5,6 +5,7 @@ Shapes: U users, E events.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,12 +27,12 @@ class Questions:
     past: Sequences
     targets_U: Ints
 
-    @property
+    @cached_property
     def users(self) -> Ints:
         """Who is asked."""
         return np.flatnonzero(self.targets_U != UNASKED)
 
-    @property
+    @cached_property
     def answerable(self) -> Ints:
         """Those of them whose target the catalogue has."""
         return np.flatnonzero((self.targets_U != UNASKED) & (self.targets_U < self.past.num_items))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from distilrec.core.candidates import PROTOCOLS, draw_negatives, ranks_among
 from distilrec.core.config import SceneConfig
 from distilrec.core.evaluation import MISS, Ranks, Scorer, mean_ndcg10, rank_asked, rank_users
-from distilrec.core.events import Floats, Ints, Sequences, histories, popularity
+from distilrec.core.events import Floats, Ints, Sequences, histories
 from distilrec.core.floors import MarkovFloor, PopularityFloor
 from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, means, per_user, remove_seen
 from distilrec.core.split import Questions
@@ -39,8 +39,12 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
     rankers = student / "rankers"
     forms = {"teacher": "teacher_onnx", "student": "student_onnx", "student_int8": "student_int8"}
     scorers = {name: ExportedScorer(open_exported(rankers / form, config.threads)) for name, form in forms.items()}
-    everyone: dict[str, Scorer] = {**scorers, "popularity": PopularityFloor(train), "markov": MarkovFloor(train)}
-    negatives = _negatives(config, data)
+    popularity = PopularityFloor(train)
+    everyone: dict[str, Scorer] = {**scorers, "popularity": popularity, "markov": MarkovFloor(train)}
+    negatives = {
+        str(one): draw_negatives(PROTOCOLS[one], questions, popularity.score_V, config.seed)
+        for one in config.evaluate.sampled
+    }
     ranks: dict[str, Ranks] = {}
     among: dict[str, dict[str, Ints]] = {}
     for name, scorer in everyone.items():
@@ -91,12 +95,6 @@ def _intervals(ranks: dict[str, Ranks], variant: str, config: SceneConfig) -> di
 def _ratio(ranks: dict[str, Ranks], one: str, other: str, variant: str, config: SceneConfig) -> Interval:
     top, bottom = _ndcg10(ranks[one], variant), _ndcg10(ranks[other], variant)
     return bootstrap_ratio(top, bottom, config.seed, config.evaluate.bootstrap_repeats)
-
-
-def _negatives(config: SceneConfig, data: OpenDataset) -> dict[str, Ints]:
-    """By protocol; none unless the scene asks for some."""
-    questions, counts = data.split.test, popularity(data.split.train)
-    return {str(one): draw_negatives(PROTOCOLS[one], questions, counts, config.seed) for one in config.evaluate.sampled}
 
 
 def _int8_loss(data: OpenDataset, scorers: Mapping[str, Scorer]) -> float:
