@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from distilrec.core import config
+from distilrec.core import config, factors
 from distilrec.core.config import (
     Collaborative,
     DistillationExperts,
@@ -96,8 +96,10 @@ def test_parameters_are_those_of_the_published_table():
         assert round(count_params(made) / 1e6, 2) == millions
 
 
+@pytest.mark.parametrize("tile_elements", [1, 9, 10_000])
 @pytest.mark.parametrize("name", USER_MODELS)
-def test_scoring_all_equals_scoring_some(name):
+def test_scoring_all_equals_scoring_some(name, tile_elements, monkeypatch):
+    monkeypatch.setattr(factors, "TILE_ELEMENTS", tile_elements)
     model = _made(name)
     states = model.states(torch.tensor([3, 0]))
     everything = torch.arange(NUM_ITEMS).expand(2, -1)

@@ -15,8 +15,8 @@ from distilrec.core.contexts import USERS
 from distilrec.core.dots import dots
 from distilrec.core.recommender import Recommender
 
-CHUNK_ELEMENTS = 4_000_000
-"""Of the hidden layer when NeuMF scores the catalogue."""
+TILE_ELEMENTS = 1_000_000
+"""Of the hidden layer when NeuMF scores the catalogue: what a core's cache holds."""
 
 
 class UserModel(Recommender):
@@ -112,9 +112,17 @@ class NeuMF(UserModel):
             nn.init.zeros_(layer.bias)
 
     def score(self, states_NS: Tensor) -> Tensor:
-        rows = max(1, CHUNK_ELEMENTS // (self.num_items * self.width))
-        items = self._ready(self.items.weight[None])
-        return torch.cat([self._match(chunk_NS[:, None], items) for chunk_NS in torch.split(states_NS, rows)])
+        columns = max(1, min(self.num_items, TILE_ELEMENTS // self.width))
+        rows = max(1, TILE_ELEMENTS // (columns * self.width))
+        product_ND, hidden_ND = self._of_users(states_NS)
+        product_VD, hidden_VD = self._ready(self.items.weight)
+        tiles = torch.split(hidden_VD, columns)
+        matched = [
+            torch.cat([self._through_hidden(chunk_ND[:, None], tile) for tile in tiles], dim=1)
+            for chunk_ND in torch.split(hidden_ND, rows)
+        ]
+        logits_NV: Tensor = product_ND @ product_VD.T + torch.cat(matched)
+        return logits_NV
 
     def score_at_once(self, states_NS: Tensor) -> Tensor:
         return self._match(states_NS[:, None], self._ready(self.items.weight[None]))
@@ -138,13 +146,22 @@ class NeuMF(UserModel):
         product, hidden = self.parts(vectors)
         return product, F.linear(hidden, self.hidden.weight[:, self.width :])
 
+    def _of_users(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the users, their factors with the weights of the last layer."""
+        product, hidden = self.parts(states)
+        on_hidden = F.linear(hidden, self.hidden.weight[:, : self.width], self.hidden.bias)
+        return product * self.out.weight[0, : self.width], on_hidden
+
+    def _through_hidden(self, users: Tensor, items: Tensor) -> Tensor:
+        """What the hidden layer adds to logits, and the bias; shape (N, K), from (N, 1, D) and (N or 1, K, D)."""
+        added: Tensor = (users + items).relu_() @ self.out.weight[0, self.width :] + self.out.bias
+        return added
+
     def _match(self, states: Tensor, items: tuple[Tensor, Tensor]) -> Tensor:
         """Logits of shape (N, K), from (N, 1, S) and items of shape (N or 1, K, D)."""
-        product, hidden = self.parts(states)
-        on_product, on_hidden = self.out.weight[0, : self.width], self.out.weight[0, self.width :]
-        together = (F.linear(hidden, self.hidden.weight[:, : self.width], self.hidden.bias) + items[1]).relu_()
-        logits: Tensor = ((product * on_product) @ items[0].transpose(1, 2)).squeeze(1)
-        return logits + together @ on_hidden + self.out.bias
+        product, hidden = self._of_users(states)
+        logits: Tensor = (product @ items[0].transpose(1, 2)).squeeze(1)
+        return logits + self._through_hidden(hidden, items[1])
 
 
 USER_MODELS: dict[str, type[UserModel]] = {"bpr": BPR, "neumf": NeuMF}
