@@ -1,11 +1,12 @@
 """DE-RRD's table on CiteULike, against 499 negatives and over the whole catalogue."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from benchmarks.command import Part
-from benchmarks.derrd.recipes import RECIPES, TEACHER
+from benchmarks.derrd.recipes import RECIPES, STUDENT, TEACHER
 from benchmarks.derrd.split import NEGATIVES_SEED, citeulike
 from benchmarks.derrd.trained import DEVICE, Row, Workshop
 from benchmarks.results import RUNS, Results
@@ -21,19 +22,23 @@ def workshop() -> Workshop:
 
 def table_row(results: Results, base: str, name: str, seed: int) -> None:
     """One method with one seed more: H@5 among 499 negatives, H@5 and NDCG@10 over the whole catalogue, each of all
-    seeds that are there."""
+    seeds that are there, and beside the students of the same seeds that learnt alone."""
     shop = workshop()
     shop.row(base, name, seed)
-    rows = [shop.row(base, name, one) for one in _seeds(name) if shop.has(base, name, one)]
+    seeds = [one for one in _seeds(name) if shop.has(base, name, one)]
+    alone_too = [one for one in seeds if name not in (TEACHER, STUDENT) and shop.has(base, STUDENT, one)]
+    rows = [shop.row(base, name, one) for one in seeds]
+    pairs = [(shop.row(base, name, one), shop.row(base, STUDENT, one)) for one in alone_too]
     key = name if base == "bpr" else f"{base}.{name}"
     of = f"CiteULike split 0, {base}, width {RECIPES[base][name].width}, on {DEVICE}"
     sampled = f"H@5 among 499 negatives drawn with seed {NEGATIVES_SEED}"
-    _put(results, f"citeulike.h5.{key}", [_sampled(row, "hr", 5) for row in rows], "H@5", f"{of}; {sampled}")
+    measure = partial(_sampled, metric="hr", cutoff=5)
+    _put(results, f"citeulike.h5.{key}", measure, rows, pairs, "H@5", f"{of}; {sampled}")
     whole = "over the whole catalogue, items of training and validation removed; epoch of the best sampled H@5"
     for metric, cutoff, figure in (("hr", 5, "whole_h5"), ("ndcg", 10, "whole_ndcg10")):
-        users = [per_user(np.array(row.whole), metric, cutoff) for row in rows]
+        measure = partial(_whole, metric=metric, cutoff=cutoff)
         unit = "H@5" if metric == "hr" else "NDCG@10"
-        _put(results, f"citeulike.{figure}.{key}", users, unit, f"{of}; {whole}")
+        _put(results, f"citeulike.{figure}.{key}", measure, rows, pairs, unit, f"{of}; {whole}")
     about = {"num_cold_targets": shop.split.num_cold, "negatives_sha256": shop.split.negatives_sha256}
     results.keep(f"{base}.{name}", {**about, "rows": [row.summary() for row in rows]})
 
@@ -47,12 +52,27 @@ def _sampled(row: Row, metric: str, cutoff: int) -> Floats:
     return per_user(np.array(row.ranks[str(cutoff)]), metric, cutoff)
 
 
-def _put(results: Results, figure: str, of_seeds: list[Floats], unit: str, note: str) -> None:
-    """The mean over seeds, with the interval over users."""
+def _whole(row: Row, metric: str, cutoff: int) -> Floats:
+    return per_user(np.array(row.whole), metric, cutoff)
+
+
+def _put(
+    results: Results,
+    figure: str,
+    measure: Callable[[Row], Floats],
+    rows: list[Row],
+    pairs: list[tuple[Row, Row]],
+    unit: str,
+    note: str,
+) -> None:
+    """The mean over seeds, with the interval over users; in the note by how much each of a pair's first is better."""
+    of_seeds = [measure(row) for row in rows]
     interval = bootstrap_mean(np.mean(of_seeds, axis=0), seed=0)
-    by_seed = [round(float(one.mean()), 4) for one in of_seeds]
-    limits = [interval.low, interval.high]
-    results.put(figure, interval.value, unit, f"{note}; by seed {by_seed}", seeds=len(of_seeds), interval=limits)
+    note += f"; by seed {[round(float(one.mean()), 4) for one in of_seeds]}"
+    if pairs:
+        gain = bootstrap_mean(np.mean([measure(row) - measure(alone) for row, alone in pairs], axis=0), seed=0)
+        note += f"; beyond the student alone {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}]"
+    results.put(figure, interval.value, unit, note, seeds=len(rows), interval=[interval.low, interval.high])
 
 
 PARTS: dict[str, Part] = {
