@@ -44,19 +44,21 @@ def requests(ranker: Ranker, max_length: int, batch_size: int, seed: int) -> lis
 
 
 def interleaved(rankers: Mapping[str, Ranker], asked: Sequence[Request], pace: Pace) -> dict[str, dict[str, Floats]]:
-    """Milliseconds by ranker and part, and of the "whole" request: one value for each round, A B C D A B C D ...
+    """Milliseconds by ranker and part, and of the "whole" request: one value for each round.
 
-    Warm-up rounds are not among them.
+    A round asks each of them once, in an order of its own: whoever always came after the same other one would pay for
+    what that one left in the caches. Warm-up rounds are not among them.
     """
     samples: dict[str, list[list[float]]] = {name: [] for name in rankers}
+    names, random = list(rankers), np.random.default_rng(0)
     began = time.monotonic()
     for turn in range(pace.warmup + pace.rounds):
         is_late = pace.seconds is not None and time.monotonic() - began > pace.seconds
         if is_late and turn >= pace.warmup + FEWEST_ROUNDS:
             break
         request = asked[turn % len(asked)]
-        for name, ranker in rankers.items():
-            samples[name].append(_timed(ranker, request))
+        for place in random.permutation(len(names)):
+            samples[names[place]].append(_timed(rankers[names[place]], request))
     found = {}
     for name, rows in samples.items():
         table = np.array(rows[pace.warmup :])
