@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -142,8 +143,10 @@ def test_runs_that_begin_at_the_same_moment_make_one_database(tmp_path):
 @pytest.mark.parametrize("as_of", ["", "latest", "[[ScheduledTime.2006-01-02]]", "2026-02-31", "2999-01-01"])
 def test_where_outputs_may_come_from_a_cache_the_day_must_be_said(tmp_path, as_of):
     mine = adapters(tmp_path, "shop-cached")
-    with pytest.raises(ConfigError, match="as_of is"):
+    with pytest.raises(ConfigError, match=r"as_of (is|=)"):
         open_run(CONFIG, as_of, True, mine)
+    with pytest.raises(ConfigError, match="yet to come"):
+        open_run(CONFIG, (datetime.now(UTC) + timedelta(minutes=5)).isoformat(), True, mine)
     with pytest.raises(RunError, match="KFP_RUN_ID is empty"):
         open_run(CONFIG, "2026-01-31", True, adapters(tmp_path, ""))
     assert Lease(mine.store, "shop", "").newest() is None

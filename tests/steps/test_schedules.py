@@ -288,14 +288,16 @@ def test_changes_lead_from_anything_to_what_is_wanted(situation):
         assert enabled(scene) == ([want.content] if want and want.is_enabled else [])
 
 
-@pytest.mark.parametrize("cron", ["0 30 2 * * *", "*/5 0-30/2 1,2 ? jan-MAR mon", "0 0 0 31 12 6"])
+@pytest.mark.parametrize(
+    "cron", ["0 30 2 * * *", "*/5 0-30/2 1,2 ? jan-MAR mon", "0 0 0 31 12 6", "0 0 0 29 feb *", "0 0 0 31 2 mon"]
+)
 def test_crons(cron):
     assert checked_cron(cron) == cron
 
 
 @pytest.mark.parametrize(
     "cron", ["30 2 * * *", "@daily", "", "60 * * * * *", "0 0 24 * * *", "0 0 0 0 * *", "0 0 0 * * 7", "0 5-1 * * * *"]
-    + ["*/0 * * * * *", "0 0 0 * foo *", "0 -1 * * * *", "0 1, * * * *"],
+    + ["*/0 * * * * *", "0 0 0 * foo *", "0 -1 * * * *", "0 1, * * * *", "0 0 0 31 2,jun *"],
 )  # fmt: skip
 def test_no_crons(cron):
     with pytest.raises(ConfigError) as error:
@@ -332,6 +334,14 @@ ROW = {"scene": "shop.yaml", "cron": "0 30 2 * * *"}
         ({"schedules": [{**ROW, "scene": "pipeline.yaml"}]}, "DR-CONF-001", ["pipeline.yaml"]),
         ({"schedules": [{**ROW, "scene": "s3:///none"}]}, "DR-STORE-007", ["s3:///none"]),
         ({"schedules": [{**ROW, "scene": "scene: shop\ndata: 3"}]}, "DR-CONF-003", ["schedules.0.scene"]),
+        *(
+            ({"schedules": [{**ROW, "parameters": {"overrides": over}}]}, "DR-CONF-003", ["shop.yaml", "'~/", "s3://"])
+            for over in (
+                "data.source=file data.path=~/events.csv",
+                "data.source=file data.path=s3://b/e.csv data.items.path=~/items.csv",
+                "search.latency_table=~/table.json search.budget.p50_ms=1",
+            )
+        ),
         ({"schedules": [ROW, ROW]}, "DR-SCHED-002", ["shop", "2 schedules"]),
         ({"schedules": [{**ROW, "crom": ""}]}, "DR-CONF-002", ["schedules.yaml", "crom", "'cron'"]),
         ({"scedules": []}, "DR-CONF-002", ["schedules.yaml", "scedules"]),

@@ -30,7 +30,7 @@ CATALOGUE: dict[str, Kind] = {
     ),
     "DR-CONF-008": Kind("no images.lock, or one without digests", "run `make images`, or name the file with --lock"),
     "DR-SCHED-001": Kind(
-        "a cron that is not six fields inside their ranges",
+        "a cron that is not six fields inside their ranges, or names no day that there is",
         "write seconds, minutes, hours, day of month, month and day of week, such as `0 30 2 * * *`",
     ),
     "DR-SCHED-002": Kind("two schedules of one scene", "keep one of them"),

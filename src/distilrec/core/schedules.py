@@ -23,6 +23,7 @@ DAY_OF_RUN = "[[ScheduledTime.2006-01-02]]"
 """Kubeflow puts the date here for which a run was due, so that a run that starts late reads the same events."""
 MARK = re.compile(r"^distilrec ([a-z0-9-]+) ([0-9a-f]{16})$", flags=re.MULTILINE)
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+LONGEST = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 CRON: tuple[tuple[str, int, int, list[str]], ...] = (
     ("seconds", 0, 59, []),
@@ -44,28 +45,37 @@ TYPES: dict[str, set[type]] = {
 
 
 def checked_cron(cron: str) -> str:
-    """Raises ConfigError: it has not six fields, or a value is outside its field's range."""
+    """Raises ConfigError: it has not six fields, a value is outside its field's range, or it names no day at all."""
     fields = cron.split()
     if len(fields) != len(CRON):
         raise ConfigError(
             "DR-SCHED-001", f"cron {cron!r} has {len(fields)} fields, not six, of which seconds are first"
         )
+    found: dict[str, set[int]] = {}
     for field, (name, low, high, names) in zip(fields, CRON, strict=True):
         for part in field.split(","):
-            if not _is_in_range(part, low, high, names):
+            values = _values(part, low, high, names)
+            if not values:
                 raise ConfigError("DR-SCHED-001", f"cron {cron!r}: {part!r} is no {name} from {low} to {high}")
+            found[name] = found.get(name, set()) | values
+    longest = max(LONGEST[month - 1] for month in found["month"])
+    if min(found["day of month"]) > longest and len(found["day of week"]) == len(DAYS):
+        raise ConfigError("DR-SCHED-001", f"cron {cron!r}: the months that it names have no day after {longest}")
     return " ".join(fields)
 
 
-def _is_in_range(part: str, low: int, high: int, names: list[str]) -> bool:
+def _values(part: str, low: int, high: int, names: list[str]) -> set[int]:
+    """None if it is not of its field."""
     values, slash, step = part.partition("/")
     if slash and (not step.isascii() or not step.isdigit() or int(step) < 1):
-        return False
+        return set()
     if values in ("*", "?"):
-        return True
-    first, dash, last = values.partition("-")
-    ends = [_number(end, low, names) for end in ([first, last] if dash else [first])]
-    return all(low <= end <= high for end in ends) and ends == sorted(ends)
+        first, last = low, high
+    else:
+        begin, dash, end = values.partition("-")
+        first = _number(begin, low, names)
+        last = _number(end, low, names) if dash else (high if slash else first)
+    return set(range(first, last + 1, int(step or 1))) if low <= first <= last <= high else set()
 
 
 def _number(text: str, low: int, names: list[str]) -> int:

@@ -1,6 +1,7 @@
 """Reading a scene: YAML, overrides, and errors that name the key, the value and the limit."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +25,19 @@ def load_scene(scene: str, overrides: str = "") -> SceneConfig:
         ConfigError: unreadable YAML, an unknown key, a value out of its range.
     """
     text, folder = scene_text(scene)
+    return _with_paths(_checked(text, overrides), lambda path: _from(folder, path))
+
+
+def load_scene_elsewhere(text: str, overrides: str = "") -> SceneConfig:
+    """A scene from its text, as another machine will read it.
+
+    Raises:
+        ConfigError: as `load_scene`, or a path counts from a folder.
+    """
+    return _with_paths(_checked(text, overrides), _same_anywhere)
+
+
+def _checked(text: str, overrides: str) -> SceneConfig:
     try:
         tree = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
@@ -33,10 +47,9 @@ def load_scene(scene: str, overrides: str = "") -> SceneConfig:
     for assignment in overrides.split():
         _override(tree, assignment)
     try:
-        config = SceneConfig.model_validate(tree)
+        return SceneConfig.model_validate(tree)
     except ValidationError as error:
         raise explained(error, SceneConfig) from None
-    return _with_absolute_paths(config, folder)
 
 
 def scene_text(scene: str) -> tuple[str, Path]:
@@ -117,17 +130,24 @@ def _keys_beside(location: tuple[int | str, ...], kind: type[BaseModel]) -> list
     return list(section.model_fields)
 
 
-def _with_absolute_paths(config: SceneConfig, folder: Path) -> SceneConfig:
+def _with_paths(config: SceneConfig, of: Callable[[str], str]) -> SceneConfig:
     data, table = config.data, config.search.latency_table
     if table:
-        search = config.search.model_copy(update={"latency_table": str(_from(folder, table))})
+        search = config.search.model_copy(update={"latency_table": of(table)})
         config = config.model_copy(update={"search": search})
     if not isinstance(data, FileData):
         return config
-    items = data.items.model_copy(update={"path": _from(folder, data.items.path)}) if data.items else None
-    moved = data.model_copy(update={"path": _from(folder, data.path), "items": items})
+    items = data.items.model_copy(update={"path": of(data.items.path)}) if data.items else None
+    moved = data.model_copy(update={"path": of(data.path), "items": items})
     return config.model_copy(update={"data": moved})
 
 
 def _from(folder: Path, path: str) -> str:
     return path if path.startswith(SCHEME) else str(folder / Path(path).expanduser())
+
+
+def _same_anywhere(path: str) -> str:
+    if not path.startswith((SCHEME, "/")):
+        words = "counts from the folder of a scene file, which a step's container does not have"
+        raise ConfigError("DR-CONF-003", f"path {path!r} {words}; name a place in {SCHEME} or an absolute path")
+    return path

@@ -72,13 +72,18 @@ def _read(config: SceneConfig, as_of: str) -> RawEvents:
     raw = read_source(config.data)
     if as_of:
         _require_times(config, as_of)
-        raw = raw.select(raw.times < _instant(as_of))
+        raw = raw.select(raw.times < instant_of(as_of))
         if not len(raw.times):
             raise DataError("DR-DATA-006", f"no event is before as_of {as_of}")
     return raw if config.prepare.order == "time" else raw.select(_is_first(raw))
 
 
-def _instant(as_of: str) -> float:
+def instant_of(as_of: str) -> float:
+    """Seconds since 1970; of a time without a zone, in UTC.
+
+    Raises:
+        ConfigError: it is none.
+    """
     try:
         moment = datetime.fromisoformat(as_of)
     except ValueError:
@@ -127,7 +132,7 @@ def _mixed(numbers: UInts) -> UInts:
 
 def _cuts(config: SceneConfig, raw: RawEvents, as_of: str) -> Cuts:
     """Raises DataError if nothing is before them."""
-    end = _instant(as_of) if as_of else float(raw.times.max(initial=0.0))
+    end = instant_of(as_of) if as_of else float(raw.times.max(initial=0.0))
     test = end - config.prepare.test_days * SECONDS_A_DAY
     cuts = Cuts(test - config.prepare.valid_days * SECONDS_A_DAY, test)
     if not (raw.times < cuts.valid).any():

@@ -4,7 +4,6 @@ import json
 import re
 import time
 import urllib.request
-from datetime import UTC, date, datetime
 from typing import Any
 
 from distilrec.core.config import SceneConfig
@@ -14,6 +13,7 @@ from distilrec.io.leases import Lease
 from distilrec.io.mlflow_server import in_a_hurry
 from distilrec.io.tracking import Origin
 from distilrec.steps.adapters import Adapters
+from distilrec.steps.prepared import instant_of
 from distilrec.steps.tracked import params_of
 
 SUCCEEDED = "SUCCEEDED"
@@ -52,11 +52,7 @@ def _require_settled(as_of: str) -> None:
     words = "on Kubeflow it is the day up to which data are read, such as 2026-01-31 or [[ScheduledTime.2006-01-02]]"
     if not re.match(r"\d{4}-\d\d-\d\d", as_of):
         raise ConfigError("DR-CONF-003", f"as_of is {as_of!r}; {words}, or prepare would be taken from the cache")
-    try:
-        day = date.fromisoformat(as_of[:10])
-    except ValueError:
-        raise ConfigError("DR-CONF-003", f"as_of is {as_of!r}, which is no day; {words}") from None
-    if day > datetime.now(UTC).date():
+    if instant_of(as_of) > time.time():
         raise ConfigError("DR-CONF-003", f"as_of is {as_of!r}, which is yet to come; {words}")
 
 

@@ -23,7 +23,7 @@ from distilrec.core.schedules import (
 )
 from distilrec.io.kubeflow import Kubeflow
 from distilrec.io.s3 import SCHEME
-from distilrec.io.scenes import load_scene, scene_text
+from distilrec.io.scenes import load_scene_elsewhere, scene_text
 from distilrec.io.schedules import load_compiled, load_schedules
 
 Connect = Callable[[str | None], Kubeflow]
@@ -119,7 +119,7 @@ def _wanted(one: Schedule, schedules: Schedules, compiled: Compiled, folder: Pat
     location = one.scene if one.scene.startswith(SCHEME) else str(folder / one.scene)
     text, _ = scene_text(location)
     try:
-        scene = load_scene(text, str(one.parameters.get("overrides", ""))).scene
+        scene = load_scene_elsewhere(text, str(one.parameters.get("overrides", ""))).scene
         parameters = parameters_of(one, text, compiled)
     except ConfigError as error:
         raise ConfigError(error.code, f"{one.scene}: {error}") from None
