@@ -20,8 +20,9 @@ from distilrec.core.metrics import bootstrap_mean
 from distilrec.core.recommender import ModelScorer
 from distilrec.core.space import Genotype
 from distilrec.core.spaces import space_of
-from distilrec.core.transformer import TransformerSpace, TransformerSupernet
+from distilrec.core.transformer import DEPTH, WIDTH, TransformerSpace, TransformerSupernet
 from distilrec.core.transformer_costs import TransformerCosts
+from distilrec.io.jsons import read_json
 from distilrec.io.models import load_weights
 from distilrec.io.pictures import new_figure, svg_of
 from distilrec.io.scenes import load_scene
@@ -35,6 +36,12 @@ FREE = "search.cost_weight=0"
 CELLS = "search.cells=per-depth search.depth=searched"
 AS_FAST = "transformer-as-fast"
 SEEDS = (0, 1, 2)
+AS_RELEASED = (
+    "search.transformer.relaxation=softmax search.temperature_end=0.01 search.architecture_data=training "
+    "search.architecture_after=0 search.architecture_every=10 search.architecture_learning_rate=0.001 "
+    "search.cost_weight=0.01 search.epochs=10"
+)
+"""As far as settings go. How the release mixes, masks and cools has none (docs/dnsrec.md)."""
 ABLATIONS = {
     "half budget": ("", True),
     "without gates": ("search.transformer.gates=false", True),
@@ -44,6 +51,7 @@ ABLATIONS = {
     "no budget": ("", False),
     "static cost": ("search.transformer.constraint=static", False),
     "softmax at a price": ("search.transformer.relaxation=softmax", False),
+    "search as released": (AS_RELEASED, False),
 }
 """What is changed, and whether within half of the largest's multiply-adds; the first of each kind is what the others
 are compared with. The dynamic factor has no part in a budget."""
@@ -91,19 +99,43 @@ def oracle(results: Results) -> None:
         chosen[name] = _name(_found(shop, name, budget))
         within = [one for one in quality if costs.of(choices[one])[MACS] <= limit]
         ranked = sorted(within, key=lambda one: -quality[one])
+        chances = _chances(shop.folder / f"transformer-{name}", choices)
+        likeliest = max(within, key=lambda one: chances[one])
         note = (
-            f"found {chosen[name]}, of {len(within)} within {'no' if not share else f'{limit:,.0f} multiply-adds'} "
-            f"limit; by test NDCG@10, seen items {shop.data.deciding}, one seed: "
-            + ", ".join(f"{one} {quality[one]:.4f}" for one in ranked)
+            f"found {chosen[name]}, with the search a chance of {chances[chosen[name]]:.3f}, of {len(within)} within "
+            f"{'no' if not share else f'{limit:,.0f} multiply-adds'} limit; the likeliest of them {likeliest}, "
+            f"{chances[likeliest]:.3f}, rank {ranked.index(likeliest) + 1}; by test NDCG@10, seen items "
+            f"{shop.data.deciding}, one seed: " + ", ".join(f"{one} {quality[one]:.4f}" for one in ranked)
         )
         results.put(f"oracle.rank_{name}", float(ranked.index(chosen[name]) + 1), "rank", note)
     shared = _supernet_quality(shop, choices)
-    correlation = _rank_correlation([shared[name] for name in choices], [quality[name] for name in choices])
-    note = "Spearman's; validation NDCG@10 of the supernet of the search without a budget, test NDCG@10 retrained: "
-    note += ", ".join(f"{name} {shared[name]:.4f} {quality[name]:.4f}" for name in choices)
-    results.put("oracle.rank_correlation", correlation, "correlation", note)
+    _put_correlation(results, shared, quality, {name: space.derive(choice).width for name, choice in choices.items()})
     results.keep("oracle_choices", chosen)
     FRONT.write_text(_front(rows, quality, chosen), encoding="utf-8")
+
+
+def _chances(folder: Path, choices: dict[str, Choice]) -> dict[str, float]:
+    """By name, in the last epoch of a search of shared widths."""
+    last = read_json(folder / "search" / "history.json")[-1]["probability"]
+    return {
+        name: float(np.prod([last[decision][0][choice[decision][0]] for decision in (WIDTH, DEPTH)]))
+        for name, choice in choices.items()
+    }
+
+
+def _put_correlation(
+    results: Results, shared: dict[str, float], quality: dict[str, float], widths: dict[str, int]
+) -> None:
+    def over(names: list[str]) -> float:
+        return _rank_correlation([shared[name] for name in names], [quality[name] for name in names])
+
+    of_width = {width: over([name for name in widths if widths[name] == width]) for width in set(widths.values())}
+    by_width = _rank_correlation(list(widths.values()), [quality[name] for name in widths])
+    of_each = ", ".join(f"{width}: {of_width[width]:.2f}" for width in sorted(of_width))
+    note = f"Spearman's; within one width {of_each}; of the width alone {by_width:.2f}; validation NDCG@10 of the "
+    note += "supernet of the search without a budget, test NDCG@10 retrained: "
+    note += ", ".join(f"{name} {shared[name]:.4f} {quality[name]:.4f}" for name in widths)
+    results.put("oracle.rank_correlation", over(list(widths)), "correlation", note)
 
 
 def _supernet_quality(shop: Workshop, choices: dict[str, Choice]) -> dict[str, float]:
@@ -162,6 +194,8 @@ def _put_ablation(results: Results, name: str, before: list[Row], after: list[Ro
     interval = bootstrap_mean(mean_ndcg(before) - mean_ndcg(after), seed=0)
     macs = [[row.encoder_macs for row in rows] for rows in (before, after)]
     note = f"by seed {by_seed(before)} against {by_seed(after)}, multiply-adds {macs[0]} against {macs[1]}"
+    if [row.ranks for row in before] == [row.ranks for row in after]:
+        note = f"the very same students; {note}"
     limits = [interval.low, interval.high]
     figure = f"ablation.default_minus_{_slug(name)}.ndcg10"
     results.put(figure, interval.value, "NDCG@10", note, seeds=len(after), interval=limits)
