@@ -35,7 +35,7 @@ QUICK = UserTraining(learning_rate=0.03, weight_decay=1e-4, batch_size=64)
 SETTINGS = {
     "de": DistillationExperts(num_experts=3),
     "rrd": RelaxedRanking(num_interesting=4, num_uninteresting=4, temperature=3.0),
-    "rd": PointwiseRanking(num_positives=4, num_sampled=10, warm_up_epochs=2),
+    "rd": PointwiseRanking(num_positives=4, num_sampled=10, warm_up=0.1),
     "cd": Collaborative(num_sampled=4),
 }
 

@@ -25,7 +25,7 @@ from tests.conftest import LENGTH, NUM_EDGES, chain, generator, objective, sasre
 EVERYTHING = Terms(
     de=DistillationExperts(weight=0.5, num_experts=3),
     rrd=RelaxedRanking(weight=0.5, num_interesting=3, num_uninteresting=3),
-    rd=PointwiseRanking(weight=0.5, num_positives=3, num_sampled=4, warm_up_epochs=1),
+    rd=PointwiseRanking(weight=0.5, num_positives=3, num_sampled=4, warm_up=0.25),
     cd=Collaborative(weight=0.5, num_sampled=3),
 )
 BATCH = 32

@@ -21,7 +21,7 @@ from tests.conftest import generator
 SETTINGS = {
     "de": DistillationExperts(num_experts=3),
     "rrd": RelaxedRanking(num_interesting=3, num_uninteresting=4),
-    "rd": PointwiseRanking(num_positives=3, num_sampled=4, warm_up_epochs=0),
+    "rd": PointwiseRanking(num_positives=3, num_sampled=4, warm_up=0),
     "cd": Collaborative(num_sampled=3),
 }
 
@@ -270,5 +270,5 @@ def test_rd_by_hand():
     cold = TERMS["rd"](PointwiseRanking(num_positives=2), sizes, generator())
     assert cold(pair, drawn).item() == pytest.approx(float(weights @ losses / weights.sum()))
     weights = weights * np.tanh(0.1 * np.array([12 * 0.5 - 0, 12 * 0.5 - 1]))
-    warm = TERMS["rd"](PointwiseRanking(num_positives=2, warm_up_epochs=0), sizes, generator())
+    warm = TERMS["rd"](PointwiseRanking(num_positives=2, warm_up=0), sizes, generator())
     assert warm(pair, drawn).item() == pytest.approx(float(weights @ losses / weights.sum()))

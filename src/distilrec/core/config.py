@@ -249,8 +249,8 @@ class PointwiseRanking(Closed):
     """Of the weight tanh(mu * difference of the ranks)."""
     num_sampled: int = Field(100, ge=1, le=100_000)
     """Items from which the student's rank is estimated."""
-    warm_up_epochs: int = Field(50, ge=0, le=100_000)
-    """Before the difference of the ranks counts: an untrained student's ranks say nothing."""
+    warm_up: float = Field(0.05, ge=0, le=1)
+    """The share of `max_epochs` before the difference of the ranks counts: an untrained student's ranks say nothing."""
 
 
 class Collaborative(Closed):

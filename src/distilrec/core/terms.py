@@ -129,13 +129,13 @@ class RD(nn.Module):
 
     def __init__(self, config: PointwiseRanking, sizes: Sizes, generator: torch.Generator) -> None:  # noqa: ARG002
         super().__init__()
-        self.config, self.num_items = config, sizes.num_items
+        self.config, self.num_items, self.num_epochs = config, sizes.num_items, sizes.num_epochs
         self.law = Law(config.num_positives, config.num_sampled, None)
 
     def forward(self, pair: Pair, drawn: Drawn) -> Tensor:
         scores_NK = scores_of(pair.student, drawn.interesting_NK, -torch.inf)
         weights_NK = (-drawn.ranks_NK / self.config.temperature).exp() * (drawn.interesting_NK != NONE)
-        if pair.epochs_done >= self.config.warm_up_epochs:
+        if pair.epochs_done >= self.config.warm_up * self.num_epochs:
             weights_NK = weights_NK * self._discrepancy(scores_NK.detach(), pair, drawn)
         weights_NK = weights_NK / weights_NK.sum(dim=1, keepdim=True).clamp_min(torch.finfo(weights_NK.dtype).tiny)
         losses_NK = F.softplus(-scores_NK.masked_fill(drawn.interesting_NK == NONE, 0.0))
