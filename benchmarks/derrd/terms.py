@@ -29,6 +29,7 @@ ALONE = {
     SOFT_TARGETS: SOFT,
     "soft targets, layers": "",
     "soft targets, DE": f"{SOFT} retrain.terms.de={{}}",
+    "soft targets, DE to .002": f"{SOFT} retrain.terms.de.temperature_end=0.002",
     "soft targets, RRD": f"{SOFT} retrain.terms.rrd={{}}",
     "soft targets, RRD top": f"{SOFT} retrain.terms.rrd.interesting=top",
     "soft targets, RD": f"{SOFT} retrain.terms.rd={{}}",
