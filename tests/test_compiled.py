@@ -111,6 +111,7 @@ teach:
         ("teach: {timeout_minutes: 0}", "DR-CONF-003", "timeout_minutes = 0"),
         ("- teach", "DR-CONF-001", "no mapping"),
         ("teach: [", "DR-CONF-001", "not YAML"),
+        ("teach: {cpu: '8'}\nteach: {memory: 64Gi}", "DR-CONF-001", "'teach' is written twice"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, text, code, words):

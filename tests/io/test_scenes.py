@@ -3,6 +3,7 @@ import pytest
 from distilrec.core.config import SceneConfig
 from distilrec.core.errors import ConfigError
 from distilrec.io.scenes import load_scene
+from distilrec.io.yamls import read_yaml
 
 GOOD = "scene: shop\ndata: {source: synthetic}\n"
 
@@ -34,7 +35,10 @@ def _refused(text, code, *words, overrides=""):
         (GOOD + "teach: {width: 33}\n", "DR-CONF-005", ("33", "2")),
         (GOOD + "search: {temperature_end: 2}\n", "DR-CONF-005", ("2.0", "1.0")),
         (GOOD + "search: {epochs: 2}\n", "DR-CONF-005", ("2", "architecture_after")),
-        (GOOD + "seed: 2024-02-30\n", "DR-CONF-001", ("day",)),
+        (GOOD + "seed: 2024-02-30\n", "DR-CONF-001", ("'2024-02-30'", "line 3")),
+        (GOOD + "seed: !!bool foo\n", "DR-CONF-001", ("'foo' is no bool", "line 3")),
+        (GOOD + "teach: {width: 8}\nteach: {num_heads: 1}\n", "DR-CONF-001", ("'teach' is written twice", "line 4")),
+        (GOOD + "x: " + "[" * 3000, "DR-CONF-001", ("hundreds deep",)),
     ],
 )
 def test_bad_scenes(text, code, words):
@@ -59,6 +63,11 @@ def test_overrides_and_relative_paths(tmp_path):
     assert config.teach.max_epochs == 7
     assert (config.data.path, config.data.items.path) == (str(tmp_path / "log.csv"), str(tmp_path / "i.csv"))
     assert SceneConfig.model_validate(config.model_dump()) == config
+
+
+def test_what_is_merged_in_may_be_written_again():
+    text = "teach: {masked: &m {max_epochs: 3, width: 1}}\nretrain: {<<: *m, max_epochs: 4}\n"
+    assert read_yaml(text, "scene")["retrain"] == {"max_epochs": 4, "width": 1}
 
 
 def test_a_scene_file_that_is_not_there(tmp_path):

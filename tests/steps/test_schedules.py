@@ -375,7 +375,7 @@ def test_an_image_without_a_digest(image, file, kfp, capsys):
     refused(capsys, kfp, file, "DR-SCHED-004", image)
 
 
-@pytest.mark.parametrize("text", ["a: [", "- a", "\x00", "as_of: 2026-13-45"])
+@pytest.mark.parametrize("text", ["a: [", "- a", "\x00", "as_of: 2026-13-45", "pipeline: a\npipeline: b"])
 def test_files_that_are_no_schedules(text, file, kfp, capsys):
     file.write_text(text)
     refused(capsys, kfp, file, "DR-CONF-001", "schedules.yaml")

@@ -16,7 +16,9 @@ class Kind:
 
 
 CATALOGUE: dict[str, Kind] = {
-    "DR-CONF-001": Kind("a scene or schedules file that cannot be read as YAML", "correct the line named"),
+    "DR-CONF-001": Kind(
+        "a scene or schedules file that cannot be read as YAML, or has a key twice", "correct the line named"
+    ),
     "DR-CONF-002": Kind("an unknown key", "use the key suggested, or remove it"),
     "DR-CONF-003": Kind("a value outside its range or of the wrong type", "choose a value inside the limit named"),
     "DR-CONF-004": Kind(

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from distilrec.core.errors import ConfigError, RunError
 from distilrec.core.tasks import TASKS, Task, tasks_with
 from distilrec.io.jsons import write_text
+from distilrec.io.yamls import read_yaml
 
 STEPS_IMAGE = "steps"
 
@@ -28,11 +28,9 @@ def read_tasks(path: Path) -> dict[str, Task]:
         ConfigError: it is no such file, or names a task or a setting that there is not.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path.read_bytes(), str(path))
     except OSError as error:
         raise ConfigError("DR-CONF-001", f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError("DR-CONF-001", f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict) or not all(isinstance(settings, dict) for settings in tree.values()):
         raise ConfigError("DR-CONF-001", f"{path} is no mapping of tasks to their settings")
     unknown = [name for name in tree if name not in TASKS]

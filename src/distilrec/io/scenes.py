@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from distilrec.core.config import FileData, MovieLensData, SceneConfig, SyntheticData
 from distilrec.core.errors import ConfigError, DistilrecError
 from distilrec.io.s3 import SCHEME, get
+from distilrec.io.yamls import read_yaml
 
 SOURCES: dict[str, type[BaseModel]] = {"file": FileData, "movielens-1m": MovieLensData, "synthetic": SyntheticData}
 """Pydantic names the branch of a union in an error's location."""
@@ -22,7 +22,7 @@ def load_scene(scene: str, overrides: str = "") -> SceneConfig:
     Relative data paths count from the scene file's folder, or from the working directory.
 
     Raises:
-        ConfigError: unreadable YAML, an unknown key, a value out of its range.
+        ConfigError: unreadable YAML, a key twice, an unknown key, a value out of its range.
     """
     text, folder = scene_text(scene)
     return _with_paths(_checked(text, overrides), lambda path: _from(folder, path))
@@ -38,10 +38,7 @@ def load_scene_elsewhere(text: str, overrides: str = "") -> SceneConfig:
 
 
 def _checked(text: str, overrides: str) -> SceneConfig:
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
-        raise ConfigError("DR-CONF-001", f"scene is not YAML: {' '.join(str(error).split())}") from None
+    tree = read_yaml(text, "scene")
     if not isinstance(tree, dict):
         raise ConfigError("DR-CONF-001", f"scene is {type(tree).__name__}, not a mapping of keys to values")
     for assignment in overrides.split():
@@ -89,8 +86,8 @@ def _override(tree: dict[str, Any], assignment: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError("DR-CONF-003", f"override {assignment!r}: {parent} has no keys below it")
     try:
-        tree[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
+        tree[last] = read_yaml(value, key)
+    except ConfigError:
         words = (
             f"override {assignment!r}: {value!r} is no YAML value; it may have no spaces, name the inner key instead"
         )

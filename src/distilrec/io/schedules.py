@@ -11,18 +11,14 @@ from pydantic import ValidationError
 from distilrec.core.errors import ConfigError
 from distilrec.core.schedules import TYPES, Compiled, Schedules
 from distilrec.io.scenes import explained
+from distilrec.io.yamls import read_yaml
 
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
 def load_schedules(file: Path) -> Schedules:
     """Raises ConfigError: it cannot be read, has an unknown key, or a value that cannot be."""
-    try:
-        tree = yaml.safe_load(_read(file, "DR-CONF-001"))
-    except (yaml.YAMLError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError("DR-CONF-001", f"{file} is not YAML: {' '.join(str(error).split())}") from None
+    tree = read_yaml(_read(file, "DR-CONF-001"), str(file))
     if not isinstance(tree, dict):
         raise ConfigError("DR-CONF-001", f"{file} is {type(tree).__name__}, not a mapping of keys to values")
     try:
@@ -41,7 +37,7 @@ def load_compiled(file: Path) -> Compiled:
         executors = spec["deploymentSpec"]["executors"]
         images = [str(one["container"]["image"]) for one in executors.values() if "container" in one]
         types = [one["parameterType"] for one in inputs.values()]
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigError("DR-SCHED-004", f"{file} is no compiled pipeline") from None
     if "scene" not in inputs or not set(types) <= TYPES.keys():
         raise ConfigError("DR-SCHED-004", f"{file} is a pipeline without the parameter `scene`, or with artifacts")
