@@ -35,10 +35,11 @@ def _refused(text, code, *words, overrides=""):
         (GOOD + "teach: {width: 33}\n", "DR-CONF-005", ("33", "2")),
         (GOOD + "search: {temperature_end: 2}\n", "DR-CONF-005", ("2.0", "1.0")),
         (GOOD + "search: {epochs: 2}\n", "DR-CONF-005", ("2", "architecture_after")),
+        ("scene: shop\ndata: {source: file, path: ~nosuchuser/a}\n", "DR-CONF-003", ("~nosuchuser", "home folder")),
         (GOOD + "seed: 2024-02-30\n", "DR-CONF-001", ("'2024-02-30'", "line 3")),
         (GOOD + "seed: !!bool foo\n", "DR-CONF-001", ("'foo' is no bool", "line 3")),
         (GOOD + "teach: {width: 8}\nteach: {num_heads: 1}\n", "DR-CONF-001", ("'teach' is written twice", "line 4")),
-        (GOOD + "x: " + "[" * 3000, "DR-CONF-001", ("hundreds deep",)),
+        (GOOD + "x: " + "[" * 3000, "DR-CONF-001", ("hundreds deep", "line 3")),
     ],
 )
 def test_bad_scenes(text, code, words):

@@ -31,6 +31,7 @@ def _refused(path, code, *words, **options):
 
 def test_missing_empty_and_unreadable_files(tmp_path):
     _refused(tmp_path / "none.csv", "DR-DATA-001", "does not exist")
+    _refused(tmp_path / f"{'a' * 300}.csv", "DR-DATA-001", "name too long")
     (tmp_path / "empty.csv").write_text("")
     _refused(tmp_path / "empty.csv", "DR-DATA-002", "0 bytes")
     (tmp_path / "header.csv").write_text(HEADER)

@@ -98,8 +98,8 @@ def _here(name: str) -> UserFile:
     path = Path(name)
     try:
         size = path.stat().st_size if path.is_file() else None
-    except PermissionError:
-        raise DataError("DR-DATA-001", f"{path} may not be read by this user") from None
+    except OSError as error:
+        raise DataError("DR-DATA-001", f"{path} cannot be read: {error.strerror}") from None
     if size is None:
         raise DataError("DR-DATA-001", f"{path} does not exist or is not a file")
     if not os.access(path, os.R_OK):

@@ -140,7 +140,12 @@ def _with_paths(config: SceneConfig, of: Callable[[str], str]) -> SceneConfig:
 
 
 def _from(folder: Path, path: str) -> str:
-    return path if path.startswith(SCHEME) else str(folder / Path(path).expanduser())
+    if path.startswith(SCHEME):
+        return path
+    try:
+        return str(folder / Path(path).expanduser())
+    except RuntimeError:
+        raise ConfigError("DR-CONF-003", f"{path!r} begins with a home folder that is not here") from None
 
 
 def _same_anywhere(path: str) -> str:
