@@ -6,12 +6,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from distilrec.core.config import FileData
+from distilrec.core.config import FileData, ItemTable
 from distilrec.core.errors import DataError
 from distilrec.core.events import to_sequences
 from distilrec.core.split import Split
 from distilrec.io.sources import fingerprint
-from distilrec.io.tables import Dataset, canonical_sha256, read_dataset, read_events, write_dataset
+from distilrec.io.tables import Dataset, canonical_sha256, read_dataset, read_events, read_titles, write_dataset
 
 HEADER = "user_id,item_id,timestamp\n"
 
@@ -50,6 +50,44 @@ def test_missing_column(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user,item_id,timestamp\na,b,1\n")
     _refused(path, "DR-DATA-003", "'user_id'", "'user'")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_column_that_is_there_twice(tmp_path, form):
+    path, write = tmp_path / f"log.{form}", {"csv": pa_csv.write_csv, "parquet": pq.write_table}[form]
+    names = ["user_id", "item_id", "timestamp", "note", "note"]
+    table = pa.Table.from_arrays([pa.array([1])] * 5, names)
+    write(table, path)
+    assert len(_read(path).users) == 1, "of a column that nobody asks for"
+    write(table.rename_columns(names[:3] + names[:2]), path)
+    _refused(path, "DR-DATA-003", "2 columns 'user_id'")
+
+
+def test_quotation_marks_in_a_tsv_are_characters(tmp_path):
+    path, items = tmp_path / "log.tsv", tmp_path / "items.tsv"
+    rows = ['a\tx\t1\t"running shoes', "b\ty\t2\t", 'c\t"z\t3\t"5"']
+    path.write_text("user_id\titem_id\ttimestamp\tnote\n" + "\n".join(rows) + "\n")
+    items.write_text('item_id\ttitle\nx\t"Heroes"\n')
+    events = _read(path, items={"path": str(items)})
+    assert (len(events.users), events.item_ids.to_pylist()) == (3, ["x", "y", '"z'])
+    assert events.titles == {"x": '"Heroes"'}
+    path.write_text(path.read_text().replace("b\ty", 'b\t"y"'))
+    _refused(path, "DR-DATA-002", "'item_id', row 2", '"y"', ".csv")
+    items.write_text('item_id\ttitle\n"x"\tEx\n')
+    with pytest.raises(DataError, match=r"'item_id', row 1: \"x\""):
+        read_titles(ItemTable(path=str(items)))
+
+
+def test_quoted_values_of_a_csv_may_have_line_breaks_and_must_end(tmp_path):
+    path, note = tmp_path / "log.csv", "two\nlines\n" * 4000
+    rows = [f'u,i{row},{row},"{note}said ""so"""\n' for row in range(40)]
+    path.write_text("user_id,item_id,timestamp,note\n" + "".join(rows))
+    assert len(_read(path).users) == 40, "of a file larger than what Arrow reads at a time"
+    stray = [f'u,i{row},{row},"running shoes\n' if row in (2, 5) else f"u,i{row},{row},x\n" for row in range(9)]
+    path.write_text("user_id,item_id,timestamp,note\n" + "".join(stray))
+    _refused(path, "DR-DATA-002", "line 4 ", "quotation mark")
+    path.write_text("user_id,item_id,timestamp\n\na,b,1\n\nc,d,2")
+    assert len(_read(path).users) == 2, "of a file with empty lines"
 
 
 @pytest.mark.parametrize(

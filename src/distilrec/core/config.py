@@ -52,7 +52,9 @@ class ItemTable(Closed):
 
 
 class FileData(Closed):
-    """The user's own interactions: .csv (comma), .tsv (tab) or .parquet, with a header; a file, or a folder of them."""
+    """The user's own interactions, with a header: .csv (comma; values quoted as RFC 4180 has it, line breaks in them
+    included), .tsv (tab; nothing is quoted, and an id between quotation marks is refused) or .parquet; a file, or a
+    folder of them."""
 
     source: Literal["file"]
     path: str

@@ -68,7 +68,9 @@ CATALOGUE: dict[str, Kind] = {
     "DR-DATA-002": Kind(
         "a file that cannot be read as a table", "write it, and all of its folder, as CSV, TSV or Parquet with a header"
     ),
-    "DR-DATA-003": Kind("a column that the file does not have", "name the right column under data.columns"),
+    "DR-DATA-003": Kind(
+        "a column that the file does not have, or has twice", "name the right column under data.columns"
+    ),
     "DR-DATA-004": Kind("a missing user or item id", "remove or repair the row named"),
     "DR-DATA-005": Kind(
         "a timestamp that is no number or no date, or is negative, or a sequence number that is not whole",

@@ -9,19 +9,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from distilrec.core.config import FileData, ItemTable
 from distilrec.core.errors import ArtifactError, DataError
 from distilrec.core.events import Bools, Floats, Ints, Sequences, popularity
 from distilrec.core.split import Split
+from distilrec.io.delimited import DELIMITED, header_of, read_delimited
 from distilrec.io.files import UserFile, user_files
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-READABLE = (*SEPARATORS, ".parquet")
-HEADER_BYTES = 65536
-"""Read at a time until the first line ends."""
+READABLE = (*DELIMITED, ".parquet")
 SPLIT = ("num_trained", "num_known", "valid_target", "test_target")
 """Columns of a dataset that is not split by leave-one-out, or does not ask everybody."""
 YEAR_10000 = 253_402_300_800.0
@@ -89,8 +86,10 @@ def read_titles(table: ItemTable) -> dict[str, str]:
     for path in user_files(table.path):
         rows = _read(path, [table.item, table.title])
         with _usable(path):
-            ids, titles = (rows[name].cast(pa.string()).to_pylist() for name in (table.item, table.title))
-        found |= {item: title for item, title in zip(ids, titles, strict=True) if item and title}
+            ids, titles = (rows[name].cast(pa.string()) for name in (table.item, table.title))
+        _require_unquoted(path, table.item, ids)
+        pairs = zip(ids.to_pylist(), titles.to_pylist(), strict=True)
+        found |= {item: title for item, title in pairs if item and title}
     return found
 
 
@@ -108,28 +107,14 @@ def _read(path: UserFile, wanted: list[str]) -> pa.Table:
     if suffix not in READABLE:
         raise DataError("DR-DATA-002", f"{path} ends in {suffix or 'nothing'!r}; readable are .csv, .tsv and .parquet")
     try:
-        if suffix == ".parquet":
-            with path.open() as file:
-                _require(path, wanted, pq.read_schema(file).names)
-                return pq.read_table(file, columns=wanted)
-        parse = pa_csv.ParseOptions(delimiter=SEPARATORS[suffix])
+        if suffix in DELIMITED:
+            _require(path, wanted, header_of(path))
+            return read_delimited(path, wanted)
         with path.open() as file:
-            header = pa_csv.read_csv(pa.BufferReader(_first_line(file)), parse_options=parse)
-        _require(path, wanted, header.column_names)
-        convert = pa_csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()))
-        with path.open() as file:
-            return pa_csv.read_csv(file, parse_options=parse, convert_options=convert)
+            _require(path, wanted, pq.read_schema(file).names)
+            return pq.read_table(file, columns=wanted)
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError("DR-DATA-002", f"{path} cannot be read as a {suffix[1:]} table: {_one_line(error)}") from None
-
-
-def _first_line(file: pa.NativeFile) -> bytes:
-    """Not by `open_csv`: that reads ahead in the background, and may still do so when the file is closed and its number
-    is given to the next one, whose place it then moves."""
-    read = b""
-    while b"\n" not in read and (more := file.read(HEADER_BYTES)):
-        read += more
-    return read.partition(b"\n")[0] + b"\n"
 
 
 def _one_line(error: Exception) -> str:
@@ -140,6 +125,18 @@ def _require(path: UserFile, wanted: list[str], present: list[str]) -> None:
     for name in wanted:
         if name not in present:
             raise DataError("DR-DATA-003", f"{path} has no column {name!r}; it has {', '.join(map(repr, present))}")
+        if present.count(name) > 1:
+            raise DataError("DR-DATA-003", f"{path} has {present.count(name)} columns {name!r}; one of them must go")
+
+
+def _require_unquoted(path: UserFile, name: str, ids: pa.Array) -> None:
+    """In a .tsv: there a quotation mark is part of the id, which whoever quoted it did not mean."""
+    if path.suffix != ".tsv":
+        return
+    first = pc.index(pc.and_(pc.starts_with(ids, '"'), pc.ends_with(ids, '"')), True).as_py()
+    if first >= 0:
+        words = "quotation marks around it, which a .tsv takes as part of it; leave them out, or write a .csv"
+        raise DataError("DR-DATA-002", f"{path}, column {name!r}, row {first + 1}: {ids[first].as_py()} has {words}")
 
 
 def _ids(path: UserFile, name: str, table: pa.Table) -> pa.Array:
@@ -151,6 +148,7 @@ def _ids(path: UserFile, name: str, table: pa.Table) -> pa.Array:
                 "DR-DATA-003", f"{path}, column {name!r} holds {column.type} numbers; ids are text or whole numbers"
             )
         column = column.cast(pa.string())
+        _require_unquoted(path, name, column)
         missing = pc.or_kleene(pc.is_null(column), pc.equal(pc.utf8_trim_whitespace(column), ""))
     else:
         column = column.cast(pa.int64())
