@@ -21,6 +21,8 @@ from distilrec.io.files import UserFile, user_files
 READABLE = (*DELIMITED, ".parquet")
 SPLIT = ("num_trained", "num_known", "valid_target", "test_target")
 """Columns of a dataset that is not split by leave-one-out, or does not ask everybody."""
+HASHED_AT_A_TIME = 1_000_000
+"""Events: their ids are in memory as text, which takes some hundred bytes each."""
 YEAR_10000 = 253_402_300_800.0
 UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -53,7 +55,8 @@ def read_events(data: FileData) -> RawEvents:
     tables = [table for path in user_files(data.path) if (table := _checked(path, data))]
     if not tables:
         raise DataError("DR-DATA-002", f"{data.path} has a header but no rows")
-    (users, user_ids), (items, item_ids) = (_codes([table[name] for table in tables]) for name in ("user", "item"))
+    with _usable(data.path):
+        (users, user_ids), (items, item_ids) = (_codes([table[name] for table in tables]) for name in ("user", "item"))
     times, places = (
         np.concatenate([table[name].to_numpy() for table in tables]) if name in tables[0].column_names else None
         for name in ("time", "sequence")
@@ -94,7 +97,7 @@ def read_titles(table: ItemTable) -> dict[str, str]:
 
 
 @contextmanager
-def _usable(path: UserFile) -> Iterator[None]:
+def _usable(path: UserFile | str) -> Iterator[None]:
     """A column that Arrow cannot convert becomes one sentence."""
     try:
         yield
@@ -129,7 +132,7 @@ def _require(path: UserFile, wanted: list[str], present: list[str]) -> None:
             raise DataError("DR-DATA-003", f"{path} has {present.count(name)} columns {name!r}; one of them must go")
 
 
-def _require_unquoted(path: UserFile, name: str, ids: pa.Array) -> None:
+def _require_unquoted(path: UserFile, name: str, ids: pa.ChunkedArray) -> None:
     """In a .tsv: there a quotation mark is part of the id, which whoever quoted it did not mean."""
     if path.suffix != ".tsv":
         return
@@ -139,9 +142,9 @@ def _require_unquoted(path: UserFile, name: str, ids: pa.Array) -> None:
         raise DataError("DR-DATA-002", f"{path}, column {name!r}, row {first + 1}: {ids[first].as_py()} has {words}")
 
 
-def _ids(path: UserFile, name: str, table: pa.Table) -> pa.Array:
-    """Text, or whole numbers (Parquet)."""
-    column = table[name].combine_chunks()
+def _ids(path: UserFile, name: str, table: pa.Table) -> pa.ChunkedArray:
+    """Text, or whole numbers (Parquet). Never joined: an array takes 2 GiB of text at most."""
+    column = table[name]
     if not pa.types.is_integer(column.type):
         if pa.types.is_floating(column.type):
             raise DataError(
@@ -169,8 +172,7 @@ def _codes(columns: list[pa.ChunkedArray]) -> tuple[Ints, pa.Array]:
     return np.concatenate(codes).astype(np.int64), encoded[0].dictionary
 
 
-def _whole_numbers(path: UserFile, name: str, column: pa.ChunkedArray) -> pa.Array:
-    values = column.combine_chunks()
+def _whole_numbers(path: UserFile, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     if not pa.types.is_integer(values.type):
         values = pc.utf8_trim_whitespace(values.cast(pa.string()))
     for row, value in enumerate(values if values.null_count or not _is_whole(values) else ()):
@@ -181,7 +183,7 @@ def _whole_numbers(path: UserFile, name: str, column: pa.ChunkedArray) -> pa.Arr
     return values.cast(pa.int64())
 
 
-def _is_whole(values: pa.Array | pa.Scalar) -> bool:
+def _is_whole(values: pa.ChunkedArray | pa.Scalar) -> bool:
     try:
         values.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -189,8 +191,7 @@ def _is_whole(values: pa.Array | pa.Scalar) -> bool:
     return True
 
 
-def _seconds(path: UserFile, name: str, column: pa.ChunkedArray, per_second: float) -> Floats:
-    values = column.combine_chunks()
+def _seconds(path: UserFile, name: str, values: pa.ChunkedArray, per_second: float) -> Floats:
     if pa.types.is_temporal(values.type):
         numbers = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)
         per_second = 1e6
@@ -198,7 +199,7 @@ def _seconds(path: UserFile, name: str, column: pa.ChunkedArray, per_second: flo
         numbers, per_second = _parse_times(path, name, values, per_second)
     else:
         numbers = values.cast(pa.float64(), safe=False)
-    times: Floats = numbers.to_numpy(zero_copy_only=False) / per_second
+    times: Floats = numbers.to_numpy() / per_second
     bad = ~((times >= 0) & (times < YEAR_10000))
     if bad.any():
         row = int(bad.argmax())
@@ -210,7 +211,7 @@ def _seconds(path: UserFile, name: str, column: pa.ChunkedArray, per_second: flo
     return times
 
 
-def _parse_times(path: UserFile, name: str, text: pa.Array, per_second: float) -> tuple[pa.Array, float]:
+def _parse_times(path: UserFile, name: str, text: pa.ChunkedArray, per_second: float) -> tuple[pa.ChunkedArray, float]:
     """All rows as numbers, or all as ISO 8601 without or with a zone."""
     trimmed = pc.utf8_trim_whitespace(text)
     for kind in TIME_KINDS:
@@ -228,7 +229,7 @@ def _parse_times(path: UserFile, name: str, text: pa.Array, per_second: float) -
 TIME_KINDS = (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
 
 
-def _cast_times(text: pa.Array, kind: pa.DataType) -> pa.Array:
+def _cast_times(text: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     parsed = text.cast(kind)
     return parsed if kind == TIME_KINDS[0] else parsed.cast(pa.int64()).cast(pa.float64(), safe=False)
 
@@ -293,12 +294,13 @@ def canonical_sha256(dataset: Dataset) -> str:
     """Over the lines `user<TAB>item` in the dataset's order: equal data has equal hashes, whatever the file."""
     sequences = dataset.sequences
     user_of, item_of = sequences.events(np.arange(len(sequences)))
-    users = dataset.user_ids.cast(pa.string()).take(pa.array(user_of))
-    items = dataset.item_ids.cast(pa.string()).take(pa.array(item_of))
-    lines = pc.binary_join_element_wise(users, items, "\t")
+    users, items = (ids.cast(pa.large_string()) for ids in (dataset.user_ids, dataset.item_ids))
     digest = hashlib.sha256()
-    for line in lines.to_pylist():
-        digest.update(line.encode() + b"\n")
+    for begin in range(0, len(user_of), HASHED_AT_A_TIME):
+        some = slice(begin, begin + HASHED_AT_A_TIME)
+        names = users.take(pa.array(user_of[some])), items.take(pa.array(item_of[some]))
+        for line in pc.binary_join_element_wise(*names, pa.scalar("\t", pa.large_string())).to_pylist():
+            digest.update(line.encode() + b"\n")
     for name, column in _columns_of(dataset.split).items():
         digest.update(f"{name} {column.tolist()}\n".encode())
     return digest.hexdigest()
