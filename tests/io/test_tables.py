@@ -132,6 +132,29 @@ def test_times_as_numbers_and_as_dates(tmp_path, times):
     assert events.item_ids.to_pylist() == ["007", "i2"]
 
 
+@pytest.mark.parametrize(
+    ("times", "unit", "said"),
+    [
+        ("0 20240131 20240201", "s", ("such as 20240131", "write them as 2024-01-31")),
+        ("202401312359 202402010000", "s", ("202401312359", "T12:30:00")),
+        ("20240131235959 20240201000000", "ms", ("20240131235959", "T12:30:00")),
+        ("1700000000 1800000000", "ms", ("such as 1700000000, of 1990 to 2099 in s", "data.time_unit is ms")),
+        ("1700000000000 1800000000000", "ns", ("in ms", "data.time_unit is ns")),
+    ],
+)
+def test_numbers_that_would_be_of_1970_and_are_not(tmp_path, times, unit, said):
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + "".join(f"a,b,{time}\n" for time in times.split()))
+    _refused(path, "DR-DATA-005", "'timestamp'", *said, time_unit=unit)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_numbers_that_count_from_0_are_times(tmp_path, unit):
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + "a,b,2000000000\na,b,20240131\na,b,1\na,b,0\n")
+    assert _read(path, time_unit=unit).times.argsort().tolist() == [3, 2, 1, 0]
+
+
 def test_parquet_timestamps_units_and_titles(tmp_path):
     path, items = tmp_path / "log.parquet", tmp_path / "items.csv"
     when = pa.array([1_000_000, 2_000_000], pa.timestamp("us"))

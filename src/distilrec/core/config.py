@@ -37,8 +37,9 @@ class Columns(Closed):
     user: str = "user_id"
     item: str = "item_id"
     time: str | None = "timestamp"
-    """Seconds since 1970 (see `time_unit`), or dates: ISO 8601 text, or a Parquet timestamp. Null where there is none:
-    then the scene has no order, and all of it is of 1970."""
+    """Seconds since 1970 (see `time_unit`), or dates: ISO 8601 text such as 2024-01-31 or 2024-01-31T12:30:00Z, with
+    hyphens, or a Parquet timestamp. Numbers like 20240131 are refused. Null where there is none: then the scene has no
+    order, and all of it is of 1970."""
     sequence: str | None = None
     """Whole numbers that order events of one time; without it the order of the file does."""
 
@@ -62,6 +63,7 @@ class FileData(Closed):
     in "/") all files in the order of their names, but those that begin with "_" or "."; all must be readable."""
     columns: Columns = Columns()
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    """Of times that are numbers. Refused if they are of 1970 in it and of 1990 to 2099 in a longer one."""
     items: ItemTable | None = None
 
 

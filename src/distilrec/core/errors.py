@@ -73,8 +73,9 @@ CATALOGUE: dict[str, Kind] = {
     ),
     "DR-DATA-004": Kind("a missing user or item id", "remove or repair the row named"),
     "DR-DATA-005": Kind(
-        "a timestamp that is no number or no date, or is negative, or a sequence number that is not whole",
-        "repair the row named",
+        "a timestamp that is no number or no date, is negative, or is plainly not in data.time_unit, or a sequence "
+        "number that is not whole",
+        "repair the row or column named",
     ),
     "DR-DATA-006": Kind("too few users or items left after filtering", "give more data, or lower the limit named"),
     "DR-DATA-007": Kind("demo data that is not in the cache", "run `distilrec fetch movielens-1m`"),

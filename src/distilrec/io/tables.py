@@ -17,14 +17,13 @@ from distilrec.core.events import Bools, Floats, Ints, Sequences, popularity
 from distilrec.core.split import Split
 from distilrec.io.delimited import DELIMITED, header_of, read_delimited
 from distilrec.io.files import UserFile, user_files
+from distilrec.io.times import seconds_of
 
 READABLE = (*DELIMITED, ".parquet")
 SPLIT = ("num_trained", "num_known", "valid_target", "test_target")
 """Columns of a dataset that is not split by leave-one-out, or does not ask everybody."""
 HASHED_AT_A_TIME = 1_000_000
 """Events: their ids are in memory as text, which takes some hundred bytes each."""
-YEAR_10000 = 253_402_300_800.0
-UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,7 @@ def _checked(path: UserFile, data: FileData) -> pa.Table | None:
     with _usable(path):
         found = {"user": _ids(path, columns.user, table), "item": _ids(path, columns.item, table)}
         if columns.time:
-            per_second = UNITS_PER_SECOND[data.time_unit]
-            found["time"] = pa.array(_seconds(path, columns.time, table[columns.time], per_second))
+            found["time"] = pa.array(seconds_of(path, columns.time, table[columns.time], data.time_unit))
         if columns.sequence:
             found["sequence"] = _whole_numbers(path, columns.sequence, table[columns.sequence])
     return pa.table(found)
@@ -189,57 +187,6 @@ def _is_whole(values: pa.ChunkedArray | pa.Scalar) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _seconds(path: UserFile, name: str, values: pa.ChunkedArray, per_second: float) -> Floats:
-    if pa.types.is_temporal(values.type):
-        numbers = values.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64(), safe=False)
-        per_second = 1e6
-    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        numbers, per_second = _parse_times(path, name, values, per_second)
-    else:
-        numbers = values.cast(pa.float64(), safe=False)
-    times: Floats = numbers.to_numpy() / per_second
-    bad = ~((times >= 0) & (times < YEAR_10000))
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(
-            "DR-DATA-005",
-            f"{path}, column {name!r}, row {row + 1}: {str(values[row])!r} is not a time from 1970 to 9999 "
-            f"(data.time_unit says how numbers are read)",
-        )
-    return times
-
-
-def _parse_times(path: UserFile, name: str, text: pa.ChunkedArray, per_second: float) -> tuple[pa.ChunkedArray, float]:
-    """All rows as numbers, or all as ISO 8601 without or with a zone."""
-    trimmed = pc.utf8_trim_whitespace(text)
-    for kind in TIME_KINDS:
-        try:
-            return _cast_times(trimmed, kind), per_second if kind == TIME_KINDS[0] else 1e6
-        except pa.ArrowInvalid:
-            continue
-    kind = max(TIME_KINDS, key=lambda one: sum(_is_time(value, one) for value in trimmed[:1000]))
-    row = next(row for row, value in enumerate(trimmed) if not _is_time(value, kind))
-    raise DataError(
-        "DR-DATA-005", f"{path}, column {name!r}, row {row + 1}: {str(text[row])!r} is not a number or ISO 8601 date"
-    )
-
-
-TIME_KINDS = (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
-
-
-def _cast_times(text: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    parsed = text.cast(kind)
-    return parsed if kind == TIME_KINDS[0] else parsed.cast(pa.int64()).cast(pa.float64(), safe=False)
-
-
-def _is_time(value: pa.Scalar, kind: pa.DataType) -> bool:
-    """Of the kind that most rows are. Only asked when some row is not."""
-    try:
-        return value.as_py() is not None and value.cast(kind).is_valid
-    except pa.ArrowInvalid:
-        return False
 
 
 @dataclass(frozen=True)
