@@ -131,8 +131,9 @@ def test_what_is_asked_of_runs_and_scenes_that_are_not_there(tmp_path):
     ):
         _refused(distilrec(*command, cwd=tmp_path), code, "shop")
     _refused(distilrec("publish", "nowhere", "s3://bucket/run", cwd=tmp_path), "DR-RUN-005", "nowhere")
-    (tmp_path / "run.json").touch()
-    (tmp_path / "summary.json").touch()
+    (tmp_path / "shop").mkdir()
+    for name in ("run.json", "summary.json", "shop/summary.json"):
+        (tmp_path / name).write_text('{"scenes": ["shop"]}')
     _refused(distilrec("publish", ".", "bucket/run", cwd=tmp_path), "DR-STORE-007", "'bucket/run'")
 
 

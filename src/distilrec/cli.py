@@ -67,8 +67,9 @@ def run(
     """Run the whole pipeline for each scene on this machine. The same command again resumes."""
     from distilrec.display import RunDisplay, console, print_plan, print_result
     from distilrec.entry import planned, release
+    from distilrec.io.locks import locked
     from distilrec.io.scenes import load_scene
-    from distilrec.runner import join, last_words, locked, open_run, run_scene
+    from distilrec.runner import join, last_words, open_run, run_scene
 
     configs = [load_scene(scene, _text(overrides)) for scene in scenes]
     _store_in(runs)
@@ -77,7 +78,7 @@ def run(
     }
     opened = open_run(configs, as_of, runs, out)
     exit_code = 0
-    with locked(opened) as lock:
+    with locked(opened.folder) as lock:
         for scene in opened.scenes:
             if scene.is_finished():
                 print(f"{scene.config.scene}: finished already in {scene.folder}; choose another --out to run it again")

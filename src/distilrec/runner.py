@@ -1,6 +1,5 @@
 """Running the pipeline on this machine: the run folder and its identity, the child process, the joined result."""
 
-import fcntl
 import os
 import shutil
 import signal
@@ -83,22 +82,22 @@ def open_run(configs: list[SceneConfig], as_of: str, runs: Path, out: Path | Non
     )
     stem = names[0] if len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more"
     folder = (out or runs / f"{stem}-{identity[:8]}").resolve()
-    name = _claim(folder, identity, stem)
+    name = _claim(folder, identity, names, stem)
     scenes = tuple(SceneRun(config, folder / config.scene) for config in configs)
     return Run(runs.resolve(), folder, name, as_of, scenes)
 
 
-def _claim(folder: Path, identity: str, stem: str) -> str:
+def _claim(folder: Path, identity: str, scenes: list[str], stem: str) -> str:
     """Returns the run's name: a new one for a new folder."""
     if "python3" in str(folder):
         raise RunError("DR-RUN-003", f"{folder} contains 'python3', which Kubeflow's local runner rewrites")
     try:
-        return _claim_folder(folder, identity, f"{stem}-{identity[:8]}-{uuid.uuid4().hex[:4]}")
+        return _claim_folder(folder, identity, scenes, f"{stem}-{identity[:8]}-{uuid.uuid4().hex[:4]}")
     except OSError as error:
         raise RunError("DR-RUN-004", f"{folder} cannot be made or written: {error.strerror}") from None
 
 
-def _claim_folder(folder: Path, identity: str, new_name: str) -> str:
+def _claim_folder(folder: Path, identity: str, scenes: list[str], new_name: str) -> str:
     if folder.exists() and not folder.is_dir():
         raise RunError("DR-RUN-001", f"{folder} is a file")
     described = folder / "run.json"
@@ -113,22 +112,8 @@ def _claim_folder(folder: Path, identity: str, new_name: str) -> str:
     if folder.is_dir() and any(folder.iterdir()):
         raise RunError("DR-RUN-001", f"{folder} is not empty and is no run of distilrec")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(described, {"identity": identity, "run": new_name, "distilrec": __version__})
+    write_json(described, {"identity": identity, "run": new_name, "scenes": scenes, "distilrec": __version__})
     return new_name
-
-
-@contextmanager
-def locked(run: Run) -> Iterator[int]:
-    """Yields the lock's file descriptor, which the pipeline inherits: the folder stays locked while either lives.
-
-    Raises RunError while another process works in the folder; a dead one's lock is gone with it.
-    """
-    with (run.folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError("DR-RUN-002", f"another distilrec is working in {run.folder}") from None
-        yield file.fileno()
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from distilrec.core.snapshot import Snapshot
 from distilrec.io import s3
 from distilrec.io.checkpoints import Checkpoints
 from distilrec.io.leases import Lease
+from distilrec.io.locks import locked
 from distilrec.io.s3 import PART, S3Store
 from distilrec.io.scenes import load_scene
 from distilrec.io.sources import fingerprint, read_source
 from distilrec.io.store import LocalStore
+from distilrec.runner import open_run
 from distilrec.steps.publish import publish
 from tests.s3server import KEY, SECRET, Faults, s3_environment, s3_server
 
@@ -226,22 +228,40 @@ def test_tables_are_read_where_they_lie(store, name):
 def test_a_run_is_published_whole_and_only_once(store, tmp_path, faults):
     run = tmp_path / "run"
     (run / "shop" / "kfp").mkdir(parents=True)
-    files = {"run.json": b"{}", "summary.json": b"{}", "shop/kfp/weights": os.urandom(PART + 5)}
+    described = {"run.json": b'{"scenes": ["shop"]}', "summary.json": b'{"scenes": {"shop": {}}}'}
+    files = described | {"shop/kfp/weights": os.urandom(PART + 5), "shop/summary.json": b"{}"}
     for name, data in files.items():
         (run / name).write_bytes(data)
-    (run / ".lock").touch()
     told = []
     hashes = publish(run, store.location, lambda *both: told.append(both))
     assert hashes == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert json.loads(store.get("manifest.json")) == {"files": hashes}
     assert store.keys("") == sorted([*files, "manifest.json"])
     assert store.get("shop/kfp/weights") == files["shop/kfp/weights"]
     faults.seen.clear()
     assert publish(run, store.location, lambda *both: told.append(both)) == hashes
-    assert sum(one.startswith(("PUT", "POST")) for one in faults.seen) == 1, "the manifest alone"
-    with pytest.raises(RunError, match="not the folder of a finished run"):
-        publish(tmp_path, store.location, lambda *both: None)
+    changes = [one for one in faults.seen if one.startswith(("PUT", "POST", "DELETE"))]
+    assert changes == ["DELETE", "PUT"], "the manifest alone, which is gone while files change"
+
+
+def test_a_run_that_is_not_finished_is_not_published(tmp_path):
+    def refused(run):
+        with pytest.raises(RunError) as refused:
+            publish(run, "s3://not/reached", lambda *both: None)
+        return refused.value.code, str(refused.value)
+
+    configs = [load_scene(f"scene: {name}\ndata: {{source: synthetic}}\n") for name in ("shop", "shelf")]
+    run = open_run(configs, "", tmp_path, None).folder
+    assert refused(run)[0] == "DR-RUN-005"
+    (run / "shop").mkdir()
+    for name in ("summary.json", "shop/summary.json"):
+        (run / name).write_text('{"scenes": {"shop": {}}}')
+    assert refused(run) == ("DR-RUN-005", f"{run} is a run without a summary of shelf")
+    with locked(run):
+        assert refused(run)[0] == "DR-RUN-002"
+    (run / "run.json").write_text("{}")
+    assert "whose run.json names no scene" in refused(run)[1]
 
 
 def test_a_scene_is_read_where_it_lies(store):
