@@ -71,7 +71,7 @@ class RunDisplay:
             self.began[step] = line["time"]
         elif event == "done":
             self.took[step] = line["time"] - self.began[step]
-            if step == "teach" and step not in self.resumed:
+            if step == "teach" and step not in self.resumed and self.predicted[step]:
                 self.pace = self.took[step] / self.predicted[step]
         elif event == "resumed":
             self.resumed[step] = line["epoch"]

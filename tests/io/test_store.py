@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from distilrec.core.errors import ArtifactError, RunError
+from distilrec.core.errors import ArtifactError, RunError, StoreError
 from distilrec.core.snapshot import Snapshot
 from distilrec.io.checkpoints import KEPT, Checkpoints
+from distilrec.io.locks import locked
 from distilrec.io.promotions import Entry, PromotionLog
 from distilrec.io.saved import last_epoch
 from distilrec.io.store import MANIFEST, LocalStore, manifest_of, whole_folder
@@ -31,6 +32,14 @@ def test_a_key_that_is_not_there(tmp_path):
         store.get("none")
     store.delete("none")
     assert store.keys("none") == []
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "afile").touch()
+    with pytest.raises(StoreError, match="afile/store/leases of the store cannot be written: Not a directory"):
+        LocalStore(tmp_path / "afile" / "store").create("leases/1.json", b"{}")
+    with pytest.raises(RunError, match="afile/run cannot be written: Not a directory"), locked(tmp_path / "afile/run"):
+        pass
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from distilrec import entry
-from distilrec.core.errors import ConfigError, RunError
+from distilrec.core.errors import ConfigError, RunError, StoreError
 from distilrec.io.leases import Lease
 from distilrec.io.mlflow_server import MlflowServer
 from distilrec.io.progress import Progress
@@ -138,6 +138,24 @@ def test_runs_that_begin_at_the_same_moment_make_one_database(tmp_path):
     several = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
     said = [each.communicate()[1] for each in several]
     assert [each.returncode for each in several] == [0, 0, 0], said
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:///{}/notes.txt", "sqlite:///{}/notes.txt/mlflow.db", "mysql://me:hush@127.0.0.1/mlflow"]
+)
+def test_a_database_that_cannot_be_opened_is_refused_before_the_steps(tmp_path, address):
+    (tmp_path / "notes.txt").write_text("no database " * 100)
+    with pytest.raises(RunError) as refused:
+        open_run(CONFIG, "", False, adapters(tmp_path, "shop-nowhere", address.format(tmp_path)))
+    words = str(refused.value)
+    assert refused.value.code == "DR-REG-008" and "\n" not in words and "hush" not in words
+
+
+def test_a_lease_that_cannot_be_read_is_refused(tmp_path):
+    mine = adapters(tmp_path, "shop-mine")
+    mine.store.put("leases/shop/00000001.json", b"half")
+    with pytest.raises(StoreError, match=r"leases/shop/00000001\.json in the store cannot be read"):
+        open_run(CONFIG, "", False, mine)
 
 
 @pytest.mark.parametrize("as_of", ["", "latest", "[[ScheduledTime.2006-01-02]]", "2026-02-31", "2999-01-01"])

@@ -139,6 +139,9 @@ CATALOGUE: dict[str, Kind] = {
         "a registered model of this name that takes other inputs", "give the scene another name, or delete that model"
     ),
     "DR-TRAIN-001": Kind(
+    "DR-REG-008": Kind(
+        "a database of MLflow that cannot be opened", "name another in MLFLOW_TRACKING_URI, or install its driver"
+    ),
         "a loss that is no longer a number", "lower the learning rate of that step, which trains it from the beginning"
     ),
     "DR-TRAIN-002": Kind(

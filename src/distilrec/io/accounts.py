@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-from distilrec.io.store import Store
+from distilrec.io.store import Store, read_as
 
 ACCOUNTED = ("seconds", "cpu_seconds", "peak_memory_mb")
 """Wall seconds, processor seconds, and megabytes of memory at most, of a step's process."""
@@ -23,7 +23,7 @@ class Account:
 
 def last_account(store: Store, scene: str) -> Account | None:
     try:
-        return Account(**json.loads(store.get(_key(scene))))
+        return read_as(lambda data: Account(**data), store, _key(scene))
     except KeyError:
         return None
 

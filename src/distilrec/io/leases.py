@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from distilrec.core.errors import RunError
-from distilrec.io.store import Store
+from distilrec.io.store import Store, read_as
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Lease:
 
     def newest(self) -> Holding | None:
         keys = self.store.keys(self.prefix)
-        return Holding(**json.loads(self.store.get(keys[-1]))) if keys else None
+        return read_as(lambda data: Holding(**data), self.store, keys[-1]) if keys else None
 
     def _is_anothers(self, held: Holding) -> bool:
         return held.holder not in ("", self.holder) and held.until > self.clock()

@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from distilrec.core.errors import ArtifactError
+from distilrec.core.errors import ArtifactError, RunError
 
 MOST_RETRIES, SECONDS_TO_ANSWER = "4", "60"
 """MLflow's own defaults, 7 and 120, keep a step waiting for a quarter of an hour."""
@@ -50,10 +50,20 @@ class MlflowServer:
         return mlflow
 
     def client(self) -> Any:
+        """Raises RunError for a database that cannot be opened."""
         mlflow = self.mlflow()
-        if self.is_file and not self._is_made:
-            self._make(mlflow)
-        return mlflow.MlflowClient()
+        try:
+            if self.is_file and not self._is_made:
+                self._make(mlflow)
+            return mlflow.MlflowClient()
+        except mlflow.exceptions.MlflowException:
+            raise
+        except Exception as error:  # its driver has kinds of its own, or is not installed
+            raise RunError("DR-REG-008", self.sentence(error)) from None
+
+    def sentence(self, error: Exception) -> str:
+        words = " ".join(str(error).split()).replace(self.tracking_uri.rstrip("/"), self.where)
+        return f"MLflow at {self.where}: {words[:300]}"
 
     @property
     def is_yet_to_be_made(self) -> bool:
@@ -118,7 +128,6 @@ def answered(call: "Callable[Concatenate[Self, Given], Result]") -> "Callable[Co
         try:
             return call(self, *args, **kwargs)
         except mlflow.exceptions.MlflowException as error:
-            words = " ".join(str(error).split()).replace(server.tracking_uri.rstrip("/"), server.where)
-            raise ArtifactError("DR-REG-005", f"MLflow at {server.where}: {words[:300]}") from None
+            raise ArtifactError("DR-REG-005", server.sentence(error)) from None
 
     return asked  # type: ignore[return-value]  # mypy asks for the name of a positional argument

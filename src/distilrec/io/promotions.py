@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from distilrec.core.errors import RunError
-from distilrec.io.store import Store
+from distilrec.io.store import Store, read_as
 
 MOST_SECONDS = 300.0
 """Of trying to take a number that others take."""
@@ -99,8 +99,7 @@ class PromotionLog:
         raise RunError("DR-RUN-002", f"other promotions of {self.prefix.rsplit('/', 1)[1]} took every number")
 
     def _read(self, key: str) -> Entry:
-        data = json.loads(self.store.get(key))
-        return Entry(**{**data, "reasons": tuple(data["reasons"])})
+        return read_as(lambda data: Entry(**{**data, "reasons": tuple(data["reasons"])}), self.store, key)
 
     def append(self, entry: Entry) -> bool:
         """False if another process took this number first; nothing is changed then."""

@@ -5,19 +5,21 @@ too: of several writers exactly one succeeds.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from distilrec.core.errors import ArtifactError, RunError
+from distilrec.core.errors import AlteredError, ArtifactError, RunError, StoreError
 from distilrec.io.jsons import read_json, write_json
 
 MANIFEST = "manifest.json"
+Kind = TypeVar("Kind")
 
 
 class Store(Protocol):
@@ -42,6 +44,20 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """No error if it is gone already."""
         ...
+
+
+def read_as(kind: Callable[[Any], Kind], store: Store, key: str) -> Kind:
+    """What `kind` makes of a JSON object.
+
+    Raises:
+        AlteredError: it is none, or that of another distilrec.
+        KeyError: there is no such object.
+    """
+    data = store.get(key)
+    try:
+        return kind(json.loads(data))
+    except (ValueError, TypeError, KeyError) as error:
+        raise AlteredError("DR-STORE-008", f"{key} in the store cannot be read: {error}") from None
 
 
 class LocalStore:
@@ -78,17 +94,20 @@ class LocalStore:
         (self.root / key).unlink(missing_ok=True)
 
     def _aside(self, key: str, data: bytes) -> Path:
-        """The data in a hidden file beside its final place, flushed to the disk."""
+        """The data in a hidden file beside its final place, flushed to the disk. Raises StoreError."""
         folder = (self.root / key).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".aside-", delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".aside-", delete=False) as file:
+                try:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except BaseException:
+                    Path(file.name).unlink()
+                    raise
+        except OSError as error:
+            raise StoreError("DR-RUN-004", f"{folder} of the store cannot be written: {error.strerror}") from None
         return Path(file.name)
 
 
