@@ -201,7 +201,7 @@ def track(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name in the store.")],
     runs: Runs = Path("runs"),
 ) -> None:
-    """Show a run in MLflow, from what its steps kept; what is there already stays as it is."""
+    """Show a run in MLflow, and what was decided of its scenes, from what the store keeps."""
     from distilrec import entry
 
     _store_in(runs)

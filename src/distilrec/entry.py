@@ -333,8 +333,8 @@ def doctor() -> "Iterator[Finding]":
 
 
 def track(run: str) -> list[tuple[str, str, str]]:
-    """Log what is kept of a run, whatever was logged of it before: `run` is its folder, or its name in the store.
-    Returns scene, MLflow run id and page or place of each."""
+    """Log what is kept of a run, whatever was logged of it before, and show what was decided of its scenes.
+    `run` is its folder, or its name in the store. Returns scene, MLflow run id and page or place of each."""
     described = Path(run) / "run.json"
     there = read_json(described) if described.is_file() else {"run": run}
     name = str(there.get("run", "")) if isinstance(there, dict) else ""
@@ -344,6 +344,8 @@ def track(run: str) -> list[tuple[str, str, str]]:
     if not scenes:
         raise RunError("DR-RUN-006", f"{run} is no run of which {_where()} keeps a step")
     logged = [(scene, tracking.log(scene)) for scene in scenes]
+    for scene in scenes:
+        registry.project(scene)
     return [(scene, run_id, tracking.url(run_id) or registry.server.where) for scene, run_id in logged]
 
 

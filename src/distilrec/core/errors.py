@@ -105,7 +105,7 @@ CATALOGUE: dict[str, Kind] = {
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
     "DR-REG-001": Kind(
         "a registry without the champion that the promotion log names",
-        "point MLFLOW_TRACKING_URI at the registry that holds it, or use other --runs",
+        "point MLFLOW_TRACKING_URI at the registry that holds it, use other --runs, or approve a version that is there",
     ),
     "DR-REG-002": Kind(
         "a scene without a champion",
@@ -129,7 +129,8 @@ CATALOGUE: dict[str, Kind] = {
         "a scene without a history of promotions", "run the scene, or name the --runs folder that has it"
     ),
     "DR-REG-004": Kind(
-        "a scene that has had one champion only", "approve another version: `distilrec models SCENE` lists them"
+        "no other version to put in charge: none was before the champion, or it is the champion itself",
+        "approve another version: `distilrec models SCENE` lists them",
     ),
     "DR-REG-005": Kind(
         "an MLflow server that refuses or does not answer",
@@ -138,10 +139,14 @@ CATALOGUE: dict[str, Kind] = {
     "DR-REG-006": Kind(
         "a registered model of this name that takes other inputs", "give the scene another name, or delete that model"
     ),
-    "DR-TRAIN-001": Kind(
+    "DR-REG-007": Kind(
+        "a decision that is made but not shown in MLflow yet",
+        "do not decide again: when MLflow answers, `distilrec track RUN`, with any run of the scene, shows it there",
+    ),
     "DR-REG-008": Kind(
         "a database of MLflow that cannot be opened", "name another in MLFLOW_TRACKING_URI, or install its driver"
     ),
+    "DR-TRAIN-001": Kind(
         "a loss that is no longer a number", "lower the learning rate of that step, which trains it from the beginning"
     ),
     "DR-TRAIN-002": Kind(

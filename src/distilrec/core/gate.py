@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from distilrec.core.config import Gate, Serve
 from distilrec.core.metrics import Interval
 
+PROMOTED, HELD = "promoted", "held"
+
 
 @dataclass(frozen=True)
 class Champion:
@@ -63,7 +65,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        return "promoted" if self.promote else "held"
+        return PROMOTED if self.promote else HELD
 
 
 def decide(evidence: Evidence, gate: Gate, serve: Serve) -> Verdict:

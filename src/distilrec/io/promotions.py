@@ -1,19 +1,22 @@
 """The promotion log: one numbered, create-only object per decision. Creating the next number is the commit.
 
-The MLflow aliases are a projection of this log and can be made again from it.
+The MLflow aliases and verdicts are a projection of this log and can be made again from it.
 """
 
 import getpass
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from distilrec.core.errors import RunError
+from distilrec.core.gate import HELD, PROMOTED
 from distilrec.io.store import Store, read_as
 
+APPROVED, ROLLED_BACK = "approved", "rolled back"
+"""The verdicts by hand."""
 MOST_SECONDS = 300.0
 """Of trying to take a number that others take."""
 
@@ -23,7 +26,8 @@ class Entry:
     """One decision about one scene.
 
     Attributes:
-        version: the registered version that was decided on.
+        version: the registered version that was decided on; of a rollback the one that was left (in older entries the
+            one that was returned to).
         verdict: promoted or held by the gate; approved or rolled back by hand.
         champion: the version in charge after this decision; empty if there never was one.
         champion_content: the content hash that the registered champion carries as a tag.
@@ -69,6 +73,35 @@ def entry_after(
         who=getpass.getuser(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def in_charge(history: Sequence[Entry]) -> list[Entry]:
+    """The decisions that put a version in charge, less those that were rolled back: the last is the champion's, and a
+    rollback returns to the one before it."""
+    standing: list[Entry] = []
+    for entry in history:
+        if entry.verdict == ROLLED_BACK and standing:
+            standing.pop()
+        if entry.champion and (not standing or standing[-1].champion != entry.champion):
+            standing.append(entry)
+    return standing
+
+
+def aliases_of(history: Sequence[Entry]) -> dict[str, str]:
+    """By alias the version, empty if there is none. The challenger is the newest that the gate decided on."""
+    champions = [entry.champion for entry in in_charge(history)]
+    judged = [entry.version for entry in history if entry.verdict in (PROMOTED, HELD)]
+    named = {"challenger": judged, "champion": champions, "rollback": champions[:-1]}
+    return {alias: versions[-1] if versions else "" for alias, versions in named.items()}
+
+
+def verdicts_of(history: Sequence[Entry]) -> dict[str, str]:
+    """By version the newest verdict on it; that of a rollback is on the version that was left."""
+    verdicts, champion = {}, ""
+    for entry in history:
+        verdicts[champion if entry.verdict == ROLLED_BACK else entry.version] = entry.verdict
+        champion = entry.champion
+    return verdicts
 
 
 class PromotionLog:

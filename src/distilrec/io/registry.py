@@ -1,6 +1,6 @@
-"""Registered models in MLflow, `ranker-<scene>`, and the promotion log that rules their aliases."""
+"""Registered models in MLflow, `ranker-<scene>`, and the promotion log that rules their aliases and verdicts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from importlib.resources import as_file, files
@@ -9,7 +9,7 @@ from typing import Any
 
 from distilrec.core.errors import ArtifactError
 from distilrec.io.mlflow_server import MlflowServer, answered
-from distilrec.io.promotions import Entry, PromotionLog
+from distilrec.io.promotions import Entry, PromotionLog, aliases_of, verdicts_of
 from distilrec.io.store import Store
 
 SERVING_PACKAGES = ("onnxruntime", "numpy", "pandas", "pyarrow")
@@ -51,36 +51,31 @@ class Registry:
 
     @answered
     def ranker_folder(self, entry: Entry) -> Path:
-        """The ranker of the version in charge, fetched.
-
-        Raises:
-            ArtifactError: the registry does not have it, or has another model under its number.
-        """
-        name = model_name(entry.scene)
-        if self.tags_of(entry.scene, entry.champion).get("content") != entry.champion_content:
-            words = (
-                f"version {entry.champion} of {name} in {self.server.where} is not the champion of the promotion log"
-            )
-            raise ArtifactError("DR-REG-001", words)
-        uri = f"models:/{name}/{entry.champion}"
+        """The ranker of the version that this entry has in charge, fetched. Raises ArtifactError as
+        `require_champion`."""
+        self.require_champion(entry)
+        uri = f"models:/{model_name(entry.scene)}/{entry.champion}"
         return Path(self.server.mlflow().artifacts.download_artifacts(artifact_uri=uri)) / "artifacts" / "ranker"
 
+    def require_champion(self, entry: Entry) -> None:
+        """Raises ArtifactError if the registry does not have the version that this entry has in charge, or has another
+        model under its number."""
+        _, tags = self.registered(entry.scene, entry.champion)
+        if tags.get("content") != entry.champion_content:
+            there = f"version {entry.champion} of {model_name(entry.scene)} in {self.server.where}"
+            raise ArtifactError("DR-REG-001", f"{there} is not the one that the promotion log means")
+
     @answered
-    def tags_of(self, scene: str, version: str) -> dict[str, str]:
-        """Raises ArtifactError if the registry does not have this version."""
+    def registered(self, scene: str, version: str) -> tuple[str, dict[str, str]]:
+        """What the registry calls this version, and its tags. Raises ArtifactError if it does not have it."""
         mlflow, name = self.server.mlflow(), model_name(scene)
         try:
-            return dict(self.server.client().get_model_version(name, version).tags)
+            found = self.server.client().get_model_version(name, version)
+            return str(found.version), dict(found.tags)
         except mlflow.exceptions.MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             raise ArtifactError("DR-REG-001", f"{name} has no version {version} in {self.server.where}") from None
-
-    @answered
-    def tag(self, scene: str, version: str, tags: dict[str, str]) -> None:
-        client = self.server.client()
-        for key, value in tags.items():
-            client.set_model_version_tag(model_name(scene), version, key, value)
 
     @answered
     def register(
@@ -112,7 +107,8 @@ class Registry:
                 registered_model_name=model_name(scene),
             )
         version = str(logged.registered_model_version)
-        self.tag(scene, version, tags)
+        for key, value in tags.items():
+            self.server.client().set_model_version_tag(model_name(scene), version, key, value)
         return version
 
     @answered
@@ -135,19 +131,35 @@ class Registry:
             words = f"{name} in {self.server.where} takes {takes}, this scene's ranker {inputs}"
             raise ArtifactError(OTHER_INPUTS, words)
 
-    @answered
     def project(self, scene: str) -> None:
-        """Set the aliases to what the log says, again if it grew meanwhile."""
-        client, log, name = self.server.client(), self.log(scene), model_name(scene)
-        entry, shown = log.latest(), None
-        while entry != shown and entry is not None:
-            aliases = {"challenger": entry.version, "champion": entry.champion, "rollback": entry.rollback}
-            for alias, version in aliases.items():
-                if version:
-                    client.set_registered_model_alias(name, alias, version)
-                else:
-                    client.delete_registered_model_alias(name, alias)
-            entry, shown = log.latest(), entry
+        """Set aliases and verdicts to what the log says, again if it grew meanwhile; whatever an outage left undone is
+        done too.
+
+        Raises:
+            ArtifactError: they could not be set; the log stands.
+        """
+        log, shown = self.log(scene), None
+        while (entry := log.latest()) != shown and entry is not None:
+            try:
+                self._show(scene, log.history())
+            except ArtifactError as error:
+                words = f"entry {entry.number} of {scene}'s promotion log is committed, but MLflow's aliases and tags"
+                raise ArtifactError("DR-REG-007", f"{words} do not show it yet: {error}") from None
+            shown = entry
+
+    @answered
+    def _show(self, scene: str, history: Sequence[Entry]) -> None:
+        """Of versions that somebody deleted there is nothing to show."""
+        client, name = self.server.client(), model_name(scene)
+        there = {str(one.version): one.tags for one in client.search_model_versions(f"name = '{name}'")}
+        for version, verdict in verdicts_of(history).items():
+            if version in there and there[version].get("verdict") != verdict:
+                client.set_model_version_tag(name, version, "verdict", verdict)
+        for alias, version in aliases_of(history).items():
+            if version in there:
+                client.set_registered_model_alias(name, alias, version)
+            else:
+                client.delete_registered_model_alias(name, alias)
 
 
 def _example(ranker: RankerFacts) -> dict[str, list[Any]]:

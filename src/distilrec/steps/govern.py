@@ -2,7 +2,7 @@
 log, with who and why."""
 
 from distilrec.core.errors import ArtifactError, ConfigError, RunError
-from distilrec.io.promotions import Entry, entry_after
+from distilrec.io.promotions import APPROVED, ROLLED_BACK, Entry, entry_after, in_charge
 from distilrec.io.registry import Registry, model_name
 
 
@@ -19,27 +19,30 @@ def history(scene: str, registry: Registry) -> list[Entry]:
 
 
 def rollback(scene: str, because: str, registry: Registry) -> Entry:
-    """Put the version before the champion in charge again.
+    """Put the version that was in charge before the champion in charge again; once more, the one before that.
 
     Raises:
         RunError: there is none.
+        ArtifactError: the registry does not answer, or does not have it; nothing is changed then.
     """
     log = registry.log(scene)
 
     def decided(before: Entry | None) -> Entry:
-        if before is None or not before.rollback:
+        standing = in_charge(log.history())
+        if before is None or len(standing) < 2:
             raise RunError("DR-REG-004", f"scene {scene} has no version to roll back to")
-        former = next(entry for entry in reversed(log.history()) if entry.champion == before.rollback)
+        former = standing[-2]
+        registry.require_champion(former)
         return entry_after(
             before,
             scene,
-            version=former.champion,
-            verdict="rolled back",
+            version=before.champion,
+            verdict=ROLLED_BACK,
             reasons=(because,),
             champion=former.champion,
             champion_as_of=former.champion_as_of,
             champion_content=former.champion_content,
-            rollback=former.rollback,
+            rollback=standing[-3].champion if len(standing) > 2 else "",
         )
 
     return _committed(scene, registry, log.commit(decided))
@@ -51,33 +54,34 @@ def approve(scene: str, version: str, because: str, registry: Registry) -> Entry
     Raises:
         ConfigError: no reason is given.
         ArtifactError: the registry has no such version, or it is none that a run registered.
+        RunError: it is in charge already.
     """
     if not because.strip():
         raise ConfigError("DR-CONF-003", "an approval past the gate needs a reason; --because is empty")
-    tags = registry.tags_of(scene, version)
+    version, tags = registry.registered(scene, version)
     if not {"as_of", "content"} <= tags.keys():
         words = f"version {version} of {model_name(scene)} lacks the tags of a version that a run registered"
         raise ArtifactError("DR-REG-001", words)
 
     def decided(before: Entry | None) -> Entry:
         champion = before.champion if before else ""
-        is_new = champion != version
+        if champion == version:
+            raise RunError("DR-REG-004", f"version {version} is in charge of scene {scene} already")
         return entry_after(
             before,
             scene,
             version=version,
-            verdict="approved",
+            verdict=APPROVED,
             reasons=(because,),
             champion=version,
             champion_as_of=tags["as_of"],
             champion_content=tags["content"],
-            rollback=champion if is_new or before is None else before.rollback,
+            rollback=champion,
         )
 
     return _committed(scene, registry, registry.log(scene).commit(decided))
 
 
 def _committed(scene: str, registry: Registry, entry: Entry) -> Entry:
-    registry.tag(scene, entry.version, {"verdict": entry.verdict})
     registry.project(scene)
     return entry

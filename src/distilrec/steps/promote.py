@@ -84,7 +84,6 @@ def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) 
     run_id = _tracked(config, summary, manifests, histories, adapters)
     version = _register(config, inputs, summary, run_id, adapters)
     verdict, entry = _commit(config, summary, version, adapters)
-    adapters.registry.tag(config.scene, version, {"verdict": verdict.word})
     adapters.registry.project(config.scene)
     summary["verdict"] = {
         "word": verdict.word,
