@@ -339,6 +339,23 @@ def test_a_scene_whose_models_took_users_is_not_given_one_that_takes_histories(s
     assert not (tmp_path / "dataset").exists()
 
 
+def test_an_attempt_meets_the_champion_and_takes_the_decision_of_the_one_before(shop, tmp_path):
+    """Of a run without a name, and of one with a name that evaluates again too."""
+    again = promote(shop.config, shop.inputs, tmp_path / "unnamed", shop.adapters)
+    assert again["verdict"] == shop.summary["verdict"]
+    tracking = Tracking(shop.adapters.registry.server, shop.adapters.store, Origin("shop-run"))
+    named, summaries = replace(shop.adapters, tracking=tracking), []
+    for attempt in (tmp_path / "first", tmp_path / "second"):
+        inputs = replace(shop.inputs, quality=attempt / "quality")
+        evaluate(shop.config, inputs.dataset, inputs.student, inputs.quality, named)
+        summaries.append(promote(shop.config, inputs, attempt / "outcome", named))
+    first, second = summaries
+    assert (first["verdict"]["version"], first["champion"]["version"]) == ("2", "1")
+    assert (second["verdict"], second["champion"]) == (first["verdict"], first["champion"])
+    versions = shop.adapters.registry.server.client().search_model_versions("name = 'ranker-shop'")
+    assert [one.tags["verdict"] for one in versions] == ["promoted", "promoted"]
+
+
 def test_what_was_not_made_from_one_another_is_neither_compared_nor_promoted(shop, tmp_path):
     config, inputs, adapters = shop.config, shop.inputs, shop.adapters
 

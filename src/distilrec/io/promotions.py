@@ -8,8 +8,9 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import takewhile
 
 from distilrec.core.errors import RunError
 from distilrec.core.gate import HELD, PROMOTED
@@ -33,6 +34,9 @@ class Entry:
         champion_content: the content hash that the registered champion carries as a tag.
         rollback: the version that was in charge before the champion; empty if there was none.
         champion_as_of: the newest event that the champion may know, ISO 8601.
+        asked_by: what the gate decided for, as `asked_by` names it; empty of a decision by hand.
+        passed: by the name of each check of the gate whether it passed, in the order of the reasons. Older entries have
+            neither.
     """
 
     number: int
@@ -46,6 +50,13 @@ class Entry:
     rollback: str
     who: str
     when: str
+    asked_by: str = ""
+    passed: dict[str, bool | None] = field(default_factory=dict)
+
+
+def asked_by(run: str, student: str) -> str:
+    """A run and the content hash of its student: the same in each attempt. Empty if nobody named the run."""
+    return f"{run}/{student}" if run else ""
 
 
 def entry_after(
@@ -116,6 +127,11 @@ class PromotionLog:
     def history(self) -> list[Entry]:
         """Oldest first."""
         return [self._read(key) for key in self.store.keys(self.prefix)]
+
+    def latest_before(self, asked_by: str) -> Entry | None:
+        """The newest before the decision that an earlier attempt made, if one did."""
+        before = list(takewhile(lambda entry: entry.asked_by != asked_by, self.history()))
+        return before[-1] if before else None
 
     def commit(self, decided: Callable[[Entry | None], Entry]) -> Entry:
         """Append what `decided` makes of the newest entry; who loses the race for its number decides again.

@@ -44,9 +44,9 @@ class Registry:
     def log(self, scene: str) -> PromotionLog:
         return PromotionLog(self.store, scene)
 
-    def champion(self, scene: str) -> Entry | None:
-        """The newest entry of the log, if a version is in charge."""
-        entry = self.log(scene).latest()
+    def champion(self, scene: str, asked_by: str = "") -> Entry | None:
+        """The newest entry of the log, or the newest before that of an earlier attempt, if a version is in charge."""
+        entry = self.log(scene).latest_before(asked_by) if asked_by else self.log(scene).latest()
         return entry if entry and entry.champion else None
 
     @answered

@@ -17,7 +17,7 @@ from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, me
 from distilrec.core.split import Questions
 from distilrec.io.exported import ExportedScorer, open_exported
 from distilrec.io.jsons import write_json
-from distilrec.io.promotions import Entry
+from distilrec.io.promotions import Entry, asked_by
 from distilrec.io.rankers import open_ranker
 from distilrec.io.store import manifest_of, whole_folder
 from distilrec.io.tables import Dataset
@@ -51,7 +51,8 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
         ranks[name] = rank_asked(scorer, questions)
         among[name] = ranks_among(scorer, questions, negatives)
         adapters.progress.say("epoch", epoch=len(ranks), num_epochs=len(everyone), model=name)
-    entry = adapters.registry.champion(config.scene)
+    asked = asked_by(adapters.tracking.origin.run, str(student_manifest["content"]))
+    entry = adapters.registry.champion(config.scene, asked)
     champion = _evaluate_champion(entry, data, config, adapters) if entry else None
     if champion:
         ranks["champion"] = champion[0]

@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,17 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from distilrec.core.config import SceneConfig, Serve
-from distilrec.core.gate import Champion, Check, Evidence, Verdict, decide
+from distilrec.core.gate import PROMOTED, Champion, Check, Evidence, Verdict, decide
 from distilrec.core.metrics import Interval
 from distilrec.io.accounts import ACCOUNTED, Account, keep_account, last_account
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.machine import versions
 from distilrec.io.page import render_markdown, render_page
-from distilrec.io.promotions import Entry, entry_after
+from distilrec.io.promotions import Entry, asked_by, entry_after
 from distilrec.io.rankers import open_ranker
 from distilrec.io.registry import RankerFacts
 from distilrec.io.report import SceneReport, render_scene
-from distilrec.io.store import manifest_of, whole_folder
+from distilrec.io.store import MANIFEST, manifest_of, sha256_of, whole_folder
 from distilrec.io.tracking import Tracking
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.content import content_of
@@ -82,13 +83,15 @@ def promote(config: SceneConfig, inputs: Inputs, out: Path, adapters: Adapters) 
     histories = {step: history_in(folder) for step, folder in folders.items()}
     summary = _measured(config, inputs, manifests, histories["search"]) | {"content": content}
     run_id = _tracked(config, summary, manifests, histories, adapters)
-    version = _register(config, inputs, summary, run_id, adapters)
-    verdict, entry = _commit(config, summary, version, adapters)
+    asked = asked_by(adapters.tracking.origin.run, str(manifests["retrain"]["content"]))
+    asked = asked or f"{content}/{sha256_of(inputs.quality / MANIFEST)}"
+    entry = _decision(config, summary, asked, lambda: _register(config, inputs, summary, run_id, adapters), adapters)
     adapters.registry.project(config.scene)
+    verdict = _verdict_in(entry)
     summary["verdict"] = {
         "word": verdict.word,
         "promote": verdict.promote,
-        "version": version,
+        "version": entry.version,
         "champion": entry.champion,
         "checks": [asdict(check) for check in verdict.checks],
     }
@@ -264,27 +267,45 @@ def _register(config: SceneConfig, inputs: Inputs, summary: dict[str, Any], run_
         return adapters.registry.register(config.scene, run_id, artifacts, facts, tags)
 
 
-def _commit(config: SceneConfig, summary: dict[str, Any], version: str, adapters: Adapters) -> tuple[Verdict, Entry]:
+def _decision(
+    config: SceneConfig, summary: dict[str, Any], asked: str, register: Callable[[], str], adapters: Adapters
+) -> Entry:
+    """The log's entry on this student, made once: a later attempt takes it as it stands, with its version.
+
+    This very decision is the one that the same run made on the same student; without a run's name, on the same
+    evaluation, the very folder, with the same gate. Another run decides anew, be it on the same student: the champion
+    may be another by then, or this student was rolled back.
+    """
+    made = [entry for entry in adapters.registry.log(config.scene).history() if entry.asked_by == asked]
+    return made[0] if made else _commit(config, summary, asked, register(), adapters)
+
+
+def _commit(config: SceneConfig, summary: dict[str, Any], asked: str, version: str, adapters: Adapters) -> Entry:
     """The gate's verdict upon the newest entry of the log, as its next one. Who loses a race for the number decides
     again: the champion may be another now."""
     judged = decide(_evidence(summary, config.serve), config.gate, config.serve)
-    verdict = judged
 
     def decided(before: Entry | None) -> Entry:
-        nonlocal verdict
         verdict = _still_comparable(judged, summary["champion"], before)
         champion, as_of, content, rollback = "", "", "", ""
         if before:
             champion, as_of, content = before.champion, before.champion_as_of, before.champion_content
             rollback = before.rollback
         if verdict.promote:
-            rollback = champion if champion != version else rollback
+            rollback = champion
             champion, as_of, content = version, summary["data"]["as_of"], summary["content"]
         reasons = tuple(check.sentence for check in verdict.checks)
-        return entry_after(before, config.scene, version, verdict.word, reasons, champion, as_of, content, rollback)
+        entry = entry_after(before, config.scene, version, verdict.word, reasons, champion, as_of, content, rollback)
+        passed = {check.name: check.passed for check in verdict.checks}
+        return replace(entry, asked_by=asked, passed=passed)
 
-    entry = adapters.registry.log(config.scene).commit(decided)
-    return verdict, entry
+    return adapters.registry.log(config.scene).commit(decided)
+
+
+def _verdict_in(entry: Entry) -> Verdict:
+    """The gate's, as the log keeps it."""
+    checks = zip(entry.passed.items(), entry.reasons, strict=True)
+    return Verdict(entry.verdict == PROMOTED, tuple(Check(name, passed, words) for (name, passed), words in checks))
 
 
 def _standing(summary: dict[str, Any]) -> str:
