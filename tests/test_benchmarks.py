@@ -4,6 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmarks.latency import models
+
+from distilrec.io.store import manifest_of
+from distilrec.steps.inputs import require_made_from
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = sorted((ROOT / "benchmarks").glob("*/results.json"))
@@ -27,3 +31,10 @@ def test_every_figure_says_what_it_is_and_where_it_was_measured(path):
             low, high = figure["interval"]
             assert low <= figure["value"] <= high, name
         assert figure.keys() <= {"value", "unit", "note", "seeds", "interval"}, name
+
+
+def test_latency_is_measured_of_what_the_step_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "SCENE", models.SCENE.replace("num_blocks: 8, width: 128", "num_blocks: 1, width: 8"))
+    models.write_models(tmp_path)
+    teacher, student = manifest_of(tmp_path / "teacher", "teach"), manifest_of(tmp_path / "student", "retrain")
+    require_made_from(tmp_path / "student", student, {"teach": teacher})

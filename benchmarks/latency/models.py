@@ -52,7 +52,7 @@ def write_models(root: Path) -> None:
         save_student(folder.path, NUM_ITEMS, genotype, models["student"].state_dict(), [])
         for name, model in models.items():
             write_rankers(folder.path / "rankers", name, model, root, scene.scene, exclude_seen=True)
-        folder.manifest.update(step="retrain", content="random")
+        folder.manifest.update(step="retrain", content="random", inputs={"teach": "random"})
 
 
 def _genotype(max_length: int) -> Genotype:
