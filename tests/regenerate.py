@@ -49,7 +49,7 @@ def normalised(text: str) -> str:
 
 
 def golden_files() -> dict[Path, object]:
-    names = ("open_run", *STEPS, "close_run")
+    names = ("open_run", *STEPS, "require_promotion", "close_run")
     files = {ROOT / "components" / name / "component.yaml": component_of(name) for name in names}
     return files | {ROOT / "pipelines" / "retrain_scene" / "pipeline.yaml": retrain_scene}
 

@@ -6,11 +6,12 @@ import pytest
 import yaml
 
 from distilrec.core.estimate import STEPS
-from distilrec.core.tasks import CLOSING, LEASE_HOURS, OPENING, TASKS
+from distilrec.core.tasks import CLOSING, LEASE_HOURS, OPENING, REQUIRING, TASKS
 from tests.conftest import ROOT
 from tests.test_cli import distilrec
 
 IMAGE = f"registry.example/team/distilrec-steps@sha256:{'0' * 64}"
+ONCE = {OPENING, REQUIRING}
 CACHED = {"prepare", "teach", "search", "derive", "retrain"}
 SECRET_NAMES = ("KEY", "SECRET", "PASSWORD", "TOKEN", "WEBHOOK")
 
@@ -45,7 +46,7 @@ def _tasks(specification):
 
 def test_every_task_has_its_image_by_digest_its_limits_and_no_pip(documents):
     containers = _containers(documents[0])
-    assert set(containers) == set(TASKS) == {OPENING, *STEPS, CLOSING}
+    assert set(containers) == set(TASKS) == {OPENING, *STEPS, REQUIRING, CLOSING}
     for name, container in containers.items():
         assert container["image"] == IMAGE
         assert "pip" not in " ".join([*container["command"], *container.get("args", [])]).split()
@@ -74,8 +75,16 @@ def test_caching_is_decided_for_every_task_and_the_steps_wait_for_the_scene(docu
         assert not [key for key in str(task.get("inputs")).split() if OPENING in key]
     assert tasks["prepare"]["dependentTasks"] == [OPENING]
     assert tasks[CLOSING]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
-    assert all(task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items() if name != OPENING)
-    assert "retryPolicy" not in tasks[OPENING]
+    assert all(task["retryPolicy"]["maxRetryCount"] for name, task in tasks.items() if name not in ONCE)
+    assert not any("retryPolicy" in tasks[name] for name in ONCE)
+
+
+def test_the_last_attempt_begins_although_those_before_took_all_of_their_time(documents):
+    executors = _platform(documents[1])
+    for name, task in _tasks(documents[0]).items():
+        if policy := task.get("retryPolicy"):
+            window, retries = int(policy["backoffMaxDuration"][:-1]), int(policy["maxRetryCount"])
+            assert window >= min(retries * int(executors[name]["activeDeadlineSeconds"]), LEASE_HOURS * 3600), name
 
 
 def test_a_platforms_own_table(tmp_path):

@@ -15,7 +15,7 @@ from distilrec.core.cost import MACS
 from distilrec.core.decisions import Choice, Draw
 from distilrec.core.dropout import Dropout
 from distilrec.core.evaluation import mean_ndcg10, rank_users
-from distilrec.core.latency import P50_MS
+from distilrec.core.latency import P50_MS, LatencyTable
 from distilrec.core.metrics import bootstrap_mean
 from distilrec.core.recommender import ModelScorer
 from distilrec.core.space import Genotype
@@ -34,7 +34,6 @@ BUDGETS = {"none": None, "half": 0.5, "quarter": 0.25}
 """Of the multiply-adds of the largest; none: cost has no price either."""
 FREE = "search.cost_weight=0"
 CELLS = "search.cells=per-depth search.depth=searched"
-AS_FAST = "transformer-as-fast"
 SEEDS = (0, 1, 2)
 AS_RELEASED = (
     "search.transformer.relaxation=softmax search.temperature_end=0.01 search.architecture_data=training "
@@ -93,25 +92,35 @@ def oracle(results: Results) -> None:
             results.keep("oracle", rows)
     quality = {name: float(rows[name]["ndcg10"]) for name in choices}
     chosen = {}
-    for name, share in BUDGETS.items():
-        limit = share * costs.largest(MACS) if share else np.inf
-        budget = f"search.budget.encoder_macs={int(limit)}" if share else FREE
-        chosen[name] = _name(_found(shop, name, budget))
+    for name in BUDGETS:
+        limit = _limit_of(shop, name)
+        limited = f"{limit:,.0f} multiply-adds" if np.isfinite(limit) else "no"
+        chosen[name] = _name(_found_under(shop, name))
         within = [one for one in quality if costs.of(choices[one])[MACS] <= limit]
         ranked = sorted(within, key=lambda one: -quality[one])
         chances = _chances(shop.folder / f"transformer-{name}", choices)
         likeliest = max(within, key=lambda one: chances[one])
         note = (
             f"found {chosen[name]}, with the search a chance of {chances[chosen[name]]:.3f}, of {len(within)} within "
-            f"{'no' if not share else f'{limit:,.0f} multiply-adds'} limit; the likeliest of them {likeliest}, "
-            f"{chances[likeliest]:.3f}, rank {ranked.index(likeliest) + 1}; by test NDCG@10, seen items "
-            f"{shop.data.deciding}, one seed: " + ", ".join(f"{one} {quality[one]:.4f}" for one in ranked)
+            f"{limited} limit; the likeliest of them {likeliest}, {chances[likeliest]:.3f}, rank "
+            f"{ranked.index(likeliest) + 1}; by test NDCG@10, seen items {shop.data.deciding}, one seed: "
+            + ", ".join(f"{one} {quality[one]:.4f}" for one in ranked)
         )
         results.put(f"oracle.rank_{name}", float(ranked.index(chosen[name]) + 1), "rank", note)
     shared = _supernet_quality(shop, choices)
     _put_correlation(results, shared, quality, {name: space.derive(choice).width for name, choice in choices.items()})
     results.keep("oracle_choices", chosen)
     FRONT.write_text(_front(rows, quality, chosen), encoding="utf-8")
+
+
+def _limit_of(shop: Workshop, budget: str) -> float:
+    share = BUDGETS[budget]
+    return share * TransformerCosts.of_space(_space(shop)).largest(MACS) if share else np.inf
+
+
+def _found_under(shop: Workshop, budget: str) -> Genotype:
+    limit = _limit_of(shop, budget)
+    return _found(shop, budget, f"search.budget.encoder_macs={int(limit)}" if np.isfinite(limit) else FREE)
 
 
 def _chances(folder: Path, choices: dict[str, Choice]) -> dict[str, float]:
@@ -206,24 +215,26 @@ def _slug(name: str) -> str:
 
 
 def head_to_head(results: Results) -> None:
-    """The transformer found without a budget, the cells found within its measured p50, and the transformer found within
-    the p50 of those cells: cells need not spend what they may."""
+    """The transformers of the oracle's three budgets, and for each the cells found within its measured p50, which they
+    need not spend. The limits are kept: another hour's would be another search."""
     shop = _workshop()
-    found = {"transformer": _found(shop, "none", FREE)}
-    found["cells"] = _found_within(shop, CELLS, "cells-of-equal-p50", _p50_of(shop, found)["transformer"])
-    found[AS_FAST] = _found_within(shop, SETTINGS, AS_FAST, _p50_of(shop, found)["cells"])
-    rows = {name: trained(shop, name.split("-")[0], genotype, 0) for name, genotype in found.items()}
-    p50 = _p50_of(shop, found)
-    for name in ("transformer", AS_FAST):
-        interval = bootstrap_mean(rows[name].ndcg() - rows["cells"].ndcg(), seed=0)
+    transformers = {name: _found_under(shop, name) for name in BUDGETS}
+    limits = results.raw.get("head_to_head") or results.keep("head_to_head", _p50_of(shop, transformers))
+    pairs = {
+        name: {"transformer": one, "cells": _cells_within(shop, name, limits[name])}
+        for name, one in transformers.items()
+    }
+    p50 = _p50_of(shop, {f"{kind} {name}": one for name, pair in pairs.items() for kind, one in pair.items()})
+    for name, pair in pairs.items():
+        rows = {kind: trained(shop, kind, one, 0) for kind, one in pair.items()}
+        interval = bootstrap_mean(rows["transformer"].ndcg() - rows["cells"].ndcg(), seed=0)
         note = "; ".join(
-            f"{one} {p50[one]:.2f} ms at the median, {row.encoder_macs:,} multiply-adds, test NDCG@10 "
+            f"{kind} {p50[f'{kind} {name}']:.2f} ms at the median, {row.encoder_macs:,} multiply-adds, test NDCG@10 "
             f"{mean_ndcg([row]).mean():.4f}"
-            for one, row in rows.items()
-            if one in (name, "cells")
+            for kind, row in rows.items()
         )
         results.put(
-            f"demo.{name}_minus_cells.ndcg10", interval.value, "NDCG@10", f"{note}; one seed", seeds=1,
+            f"demo.transformer_{name}_minus_cells.ndcg10", interval.value, "NDCG@10", f"{note}; one seed", seeds=1,
             interval=[interval.low, interval.high],
         )  # fmt: skip
 
@@ -233,11 +244,13 @@ def _p50_of(shop: Workshop, genotypes: dict[str, Genotype]) -> dict[str, float]:
     return {name: float(np.median(samples)) for name, samples in timed(genotypes, shop, 1).items()}
 
 
-def _found_within(shop: Workshop, settings: str, name: str, p50_ms: float) -> Genotype:
-    """By the latency table of its own space; within the smallest possible p50 if less is asked for."""
-    dataset, path = str(shop.folder / "dataset"), shop.folder / f"latency-{name}.json"
-    table = entry.profile(demo.SCENE, f"{SAME_THREADS} {settings}", dataset, str(path))
-    overrides = f"{settings} search.latency_table={path}"
+def _cells_within(shop: Workshop, name: str, p50_ms: float) -> Genotype:
+    """By the cells' latency table; within the smallest possible p50 if less is asked for."""
+    dataset, path = str(shop.folder / "dataset"), shop.folder / "latency-cells.json"
+    if not path.is_file():
+        entry.profile(demo.SCENE, f"{SAME_THREADS} {CELLS}", dataset, str(path))
+    table = LatencyTable.from_json(read_json(path))
+    overrides = f"{CELLS} search.latency_table={path}"
     least = costs_of(load_scene(demo.SCENE, overrides), table).smallest(P50_MS)
     overrides += f" search.budget.p50_ms={max(p50_ms, 1.01 * least):.4f}"
-    return found_by(demo.SCENE, overrides, (dataset, str(shop.folder / "teacher")), shop.folder / name)
+    return found_by(demo.SCENE, overrides, (dataset, str(shop.folder / "teacher")), shop.folder / f"cells-{name}")

@@ -10,7 +10,6 @@ from distilrec.components import IMAGE
 def promote(
     scene: str,
     overrides: str,
-    require_promotion: bool,
     dataset: Input[Dataset],
     teacher: Input[Model],
     search: Input[Artifact],
@@ -28,7 +27,6 @@ def promote(
     Args:
         scene: the scene's config: YAML text, an s3:// location, or the path of a YAML file.
         overrides: settings that differ, such as `teach.max_epochs=5`.
-        require_promotion: fail if the gate holds the student.
         dataset: what prepare wrote.
         teacher: what teach wrote.
         search: what search wrote.
@@ -44,8 +42,8 @@ def promote(
     from distilrec import entry
 
     result = entry.promote(
-        scene, overrides, require_promotion, dataset.path, teacher.path, search.path, genotype.path, student.path,
-        quality.path, latency.path, outcome.path, report.path, summary.path,
+        scene, overrides, dataset.path, teacher.path, search.path, genotype.path, student.path, quality.path,
+        latency.path, outcome.path, report.path, summary.path,
     )  # fmt: skip
     for name, value in result.items():
         metrics.log_metric(name, value)

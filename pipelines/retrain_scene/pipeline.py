@@ -11,11 +11,12 @@ from distilrec.components.evaluate import evaluate
 from distilrec.components.open_run import open_run
 from distilrec.components.prepare import prepare
 from distilrec.components.promote import promote
+from distilrec.components.require_promotion import require_promotion as require
 from distilrec.components.retrain import retrain
 from distilrec.components.search import search
 from distilrec.components.teach import teach
 from distilrec.core.estimate import STEPS
-from distilrec.core.tasks import CLOSING, GROUP, LEASE_HOURS, OPENING, TASKS, USER, Task
+from distilrec.core.tasks import CLOSING, GROUP, LEASE_HOURS, OPENING, REQUIRING, TASKS, USER, Task
 
 CONFIG_MAP = "distilrec"
 SETTINGS = ("DISTILREC_STORE", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "KFP_UI")
@@ -35,9 +36,12 @@ TITLES = {
     "evaluate": "measure quality",
     "benchmark": "measure latency",
     "promote": "decide and register",
+    REQUIRING: "fail if it was held",
     CLOSING: "give the scene back",
 }
-BACKOFF, BACKOFF_FACTOR, LONGEST_BACKOFF = "30s", 2.0, "600s"
+BACKOFF, BACKOFF_FACTOR, RETRY_WINDOW = "30s", 2.0, f"{LEASE_HOURS * 3600}s"
+"""Kubeflow calls the last a maximum of the backoff. Argo counts it from the first attempt's start, ends an attempt that
+is still running then, and begins none after it."""
 
 
 def retrain_scene_with(tasks: Mapping[str, Task] | None = None, image: str = ""):
@@ -63,15 +67,17 @@ def retrain_scene_with(tasks: Mapping[str, Task] | None = None, image: str = "")
         kubernetes.use_secret_as_env(closing, secret, {key: key}, optional=True)
         with dsl.ExitHandler(closing, name="steps"):
             opening = open_run(scene=scene, overrides=overrides, as_of=as_of)
-            steps = _steps(scene, as_of, overrides, require_promotion, opening)
-        for name, task in {OPENING: opening, **steps, CLOSING: closing}.items():
+            steps = _steps(scene, as_of, overrides, opening)
+            outcome = steps["promote"].outputs["outcome"]
+            required = require(scene=scene, overrides=overrides, is_required=require_promotion, outcome=outcome)
+        for name, task in {OPENING: opening, **steps, REQUIRING: required, CLOSING: closing}.items():
             if tasks:
                 _set(task, name, tasks[name], image)
 
     return retrain_scene
 
 
-def _steps(scene, as_of, overrides, require_promotion, opening) -> dict[str, dsl.PipelineTask]:
+def _steps(scene, as_of, overrides, opening) -> dict[str, dsl.PipelineTask]:
     """They take nothing of the opening task but their turn, or no cache would ever answer."""
     data = prepare(scene=scene, overrides=overrides, as_of=as_of).after(opening)
     dataset = data.outputs["dataset"]
@@ -89,7 +95,6 @@ def _steps(scene, as_of, overrides, require_promotion, opening) -> dict[str, dsl
     decided = promote(
         scene=scene,
         overrides=overrides,
-        require_promotion=require_promotion,
         dataset=dataset,
         teacher=teacher,
         search=found,
@@ -108,7 +113,7 @@ def _set(task: dsl.PipelineTask, name: str, row: Task, image: str) -> None:
     task.set_cpu_request(row.cpu).set_cpu_limit(row.cpu).set_memory_request(row.memory).set_memory_limit(row.memory)
     task.set_caching_options(row.is_cached)
     if row.retries:
-        task.set_retry(row.retries, BACKOFF, BACKOFF_FACTOR, LONGEST_BACKOFF)
+        task.set_retry(row.retries, BACKOFF, BACKOFF_FACTOR, RETRY_WINDOW)
     if row.accelerator:
         task.set_accelerator_type(row.accelerator).set_accelerator_limit(1)
     kubernetes.set_timeout(task, row.timeout_minutes * 60)

@@ -363,7 +363,8 @@ def promote(
     from distilrec import entry
 
     paths = (dataset, teacher, search, genotype, student, quality, latency, outcome)
-    entry.promote(scene, _text(overrides), require_promotion, *paths)
+    entry.promote(scene, _text(overrides), *paths)
+    entry.require_promotion(scene, _text(overrides), require_promotion, outcome)
 
 
 @schedules.command("plan")

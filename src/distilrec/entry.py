@@ -32,7 +32,7 @@ from distilrec.core.config import SceneConfig, checked_name
 from distilrec.core.errors import ArtifactError, DistilrecError, HeldError, KubeflowError, RunError
 from distilrec.core.latency import LatencyTable
 from distilrec.core.parallel import ALONE, Processes
-from distilrec.core.tasks import CLOSING, OPENING
+from distilrec.core.tasks import CLOSING, OPENING, REQUIRING
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.leases import Lease
 from distilrec.io.mlflow_server import MlflowServer, in_a_hurry
@@ -158,7 +158,6 @@ def benchmark(scene: str, overrides: str, teacher: str, student: str, latency: s
 def promote(
     scene: str,
     overrides: str,
-    require_promotion: bool,
     dataset: str,
     teacher: str,
     search: str,
@@ -170,8 +169,7 @@ def promote(
     report: str = "",
     markdown: str = "",
 ) -> dict[str, float]:
-    """The headline numbers. Exits with 3, after everything is written, if the student is held and a promotion
-    was required."""
+    """The headline numbers, of the form that is served."""
     from distilrec.steps.promote import Inputs
     from distilrec.steps.promote import promote as run
 
@@ -184,18 +182,28 @@ def promote(
         copies |= {Path(path): name for path, name in ((report, "report.html"), (markdown, "summary.md")) if path}
         for path, name in copies.items():
             copy_whole(Path(outcome) / name, path)
-        if require_promotion and not summary["verdict"]["promote"]:
-            reasons = [check["sentence"] for check in summary["verdict"]["checks"] if check["passed"] is False]
-            raise HeldError("DR-GATE-001", f"{config.scene} is held: {'; '.join(reasons)}")
+        served = summary["served"]
         return {
-            "student_ndcg10": summary["ndcg10"]["student"]["value"],
+            "student_ndcg10": summary["ndcg10"][served["model"]]["value"],
             "teacher_ndcg10": summary["ndcg10"]["teacher"]["value"],
             "markov_ndcg10": summary["ndcg10"]["markov"]["value"],
-            "p50_speedup": summary["p50_ratios"]["teacher_onnx_over_student_onnx"]["value"],
+            "p50_speedup": summary["p50_ratios"][f"teacher_onnx_over_{served['timed']}"]["value"],
             "promoted": float(summary["verdict"]["promote"]),
         }
 
     return _step("promote", scene, overrides, act, outcome, is_recorded=False)
+
+
+def require_promotion(scene: str, overrides: str, is_required: bool, outcome: str) -> None:
+    """After `promote`, whose outcome is kept: exits with 3 if a promotion was required and the student is held."""
+
+    def act(config: SceneConfig, _: Adapters) -> None:
+        verdict = read_json(Path(outcome) / "summary.json")["verdict"]
+        if is_required and not verdict["promote"]:
+            reasons = [check["sentence"] for check in verdict["checks"] if check["passed"] is False]
+            raise HeldError("DR-GATE-001", f"{config.scene} is held: {'; '.join(reasons)}")
+
+    _step(REQUIRING, scene, overrides, act)
 
 
 def _step(
@@ -217,6 +225,8 @@ def _step(
         progress = Progress(folder, name, is_silent=processes.rank > 0)
         registry = _registry()
         tracking = Tracking(registry.server, registry.store, _origin())
+        if tracking.origin.run and name not in (OPENING, CLOSING):
+            Lease(registry.store, config.scene, tracking.origin.run).require()
         _fix_threads(name, config.threads)
         adapters = Adapters(registry.store, progress, registry, tracking, _BEGAN, processes)
         progress.say("start")

@@ -1,5 +1,6 @@
 """Running the pipeline on this machine: the run folder and its identity, the child process, the joined result."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -19,10 +20,10 @@ from distilrec import __version__
 from distilrec.core.config import SceneConfig, content_hash
 from distilrec.core.errors import RunError
 from distilrec.core.revisions import REVISIONS
+from distilrec.io.files import text_at
 from distilrec.io.jsons import read_json, read_lines, write_json, write_text
 from distilrec.io.page import render_markdown, render_page
 from distilrec.io.sources import fingerprint
-from distilrec.io.store import sha256_of
 
 SECONDS_TO_STOP = 10.0
 POLL_SECONDS = 0.2
@@ -76,7 +77,8 @@ def open_run(configs: list[SceneConfig], as_of: str, runs: Path, out: Path | Non
     if any("python3" in str(config.model_dump()) for config in configs):
         raise RunError("DR-RUN-003", "a setting contains 'python3', which Kubeflow's local runner rewrites")
     prints = [fingerprint(config.data) for config in configs]
-    prints += [sha256_of(Path(table)) for table in (config.search.latency_table for config in configs) if table]
+    tables = [config.search.latency_table for config in configs if config.search.latency_table]
+    prints += [hashlib.sha256(text_at(table).encode()).hexdigest() for table in tables]
     identity = content_hash(
         [config.model_dump(mode="json") for config in configs], prints, as_of, __version__, REVISIONS
     )

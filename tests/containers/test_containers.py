@@ -155,7 +155,7 @@ def _job(place) -> Path:
     distilrec = Path(sys.executable).parent / "distilrec"
     subprocess.run([distilrec, "compile", pipeline, "--lock", place.folder / "images.lock"], check=True)
     text = pipeline.read_text()
-    assert text.count(f"image: {image}") == 10 == text.count("image: ")
+    assert text.count(f"image: {image}") == 11 == text.count("image: ")
     tag = f"localhost/distilrec-steps:{place.lock['version']}"  # KFP's local runner finds images by their tags only
     docker(place.engine, "tag", image, tag)
     pipeline.write_text(text.replace(image, tag))

@@ -1,6 +1,7 @@
 """The analytic counter against torch's own, and the relaxed cost against the built student."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from distilrec.core.cell import DEPTH, OPERATION, Student
+from distilrec.core.cell import DEPTH, OPERATION, CellSpace, Student
 from distilrec.core.cell_costs import CellCosts
 from distilrec.core.config import Teach
 from distilrec.core.cost import MACS, PARAMS, count_params, model_cost
-from distilrec.core.decisions import Choice, draw, probabilities
+from distilrec.core.decisions import Choice, draw, log_probability, probabilities
 from distilrec.core.dropout import Dropout
 from distilrec.core.latency import P50_MS, LatencyTable, Place, fit_table
 from distilrec.core.operations import OPERATIONS
@@ -90,6 +91,22 @@ def test_expected_cost_is_the_mean_over_draws():
     for measure in (PARAMS, MACS):
         mean = sum(one[measure] for one in drawn) / len(drawn)
         assert mean == pytest.approx(float(expected[measure]), rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_most_likely_cell_within_a_limit_is_that_of_trying_all(seed):
+    """Also one below what a student costs, which is within the solver's tolerance, and at the least there is."""
+    wide = CellSpace(2, 2, 64, 200)
+    costs, random = CellCosts.of_space(wide), generator(seed)
+    logits = {name: torch.randn(shape, generator=random) for name, shape in wide.decisions().items()}
+    rows, options = wide.decisions()[OPERATION]
+    every: list[Choice] = [{OPERATION: taken} for taken in product(range(options), repeat=rows)]
+    cost = {choice[OPERATION]: costs.of(choice)[MACS] for choice in every if all(wide.derive(choice).cells)}
+    for some in (0.0, *sorted(set(cost.values()))[1:4], max(cost.values())):
+        for limit in {some, max(some - 1, 0.0)}:
+            within = [choice for choice in every if cost.get(choice[OPERATION], np.inf) <= limit]
+            best = max(within, key=lambda choice: float(log_probability(logits, choice)))
+            assert costs.best_between(logits, {MACS: limit}, {}) == best, limit
 
 
 def test_normalised_cost_is_in_the_unit_interval_and_falls_when_the_dear_become_unlikely():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distilrec.core import metrics
 from distilrec.core.events import Sequences
 from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio, means, per_user, ranks_of, remove_seen
 
@@ -90,6 +91,15 @@ def test_paired_bootstrap_of_equal_models_is_exactly_one():
     values = np.random.default_rng(0).random(50)
     ratio = bootstrap_ratio(values, values, seed=1)
     assert (ratio.value, ratio.low, ratio.high) == (1.0, 1.0, 1.0)
+
+
+def test_resamples_that_do_not_fit_into_memory_are_drawn_in_parts(monkeypatch):
+    values = np.random.default_rng(1).random((2, 50))
+    whole = bootstrap_mean(values[0], 0, 30), bootstrap_ratio(*values, 0, 30)
+    monkeypatch.setattr(metrics, "MOST_COUNTS", 7 * 50)
+    parts = bootstrap_mean(values[0], 0, 30), bootstrap_ratio(*values, 0, 30)
+    for one, other in zip(whole, parts, strict=True):
+        assert list(one.as_dict().values()) == pytest.approx(list(other.as_dict().values()), rel=1e-12)
 
 
 def test_interval_covers_the_mean_about_as_often_as_it_says():

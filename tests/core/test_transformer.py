@@ -274,6 +274,17 @@ def test_a_search_that_ends_above_its_budget_loses_no_more_than_it_must():
     assert best_within(two, costs, {MACS: limit}) == one_broad
 
 
+def test_a_shallow_student_is_not_likelier_for_having_fewer_layers_to_choose():
+    """Within a limit as without one: what is ruled out here is the likeliest alone."""
+    space = transformers(4, is_shared=False)
+    costs = _costs(space)
+    logits = {WIDTH: torch.tensor([[0.3, 0.3, 0.4]] * 4).log(), DEPTH: torch.tensor([[0.25, 0.15, 0.15, 0.45]]).log()}
+    likeliest = best_within(logits, costs, {})
+    assert likeliest == {WIDTH: (2, 2, 2, 2), DEPTH: (3,)}
+    found = costs.best_between(logits, {MACS: costs.of(likeliest)[MACS] - 1}, {})
+    assert found[DEPTH] == (3,) and sorted(found[WIDTH])[1:] == [2, 2, 2]
+
+
 def test_streams_are_as_wide_as_their_widest_layer():
     space = transformers(3, is_shared=False)
     random = generator(6)

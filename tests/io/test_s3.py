@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from distilrec.core.config import Columns, FileData
-from distilrec.core.errors import DataError, RunError, StoreError
+from distilrec.core.errors import ConfigError, DataError, RunError, StoreError
+from distilrec.core.latency import LatencyTable
 from distilrec.core.snapshot import Snapshot
 from distilrec.io import s3
 from distilrec.io.checkpoints import Checkpoints
@@ -23,6 +24,7 @@ from distilrec.io.scenes import load_scene
 from distilrec.io.sources import fingerprint, read_source
 from distilrec.io.store import LocalStore
 from distilrec.runner import open_run
+from distilrec.steps.latency_table import latency_table, place_of
 from distilrec.steps.publish import publish
 from tests.s3server import KEY, SECRET, Faults, s3_environment, s3_server
 
@@ -209,6 +211,20 @@ def _write_table(store, name, rows):
         pa.csv.write_csv(table, sink)
     store.put(name, sink.getvalue().to_pybytes())
     return f"{store.location}/{name}"
+
+
+def test_a_latency_table_is_read_where_it_lies(store):
+    scene = load_scene(
+        f"scene: shop\ndata: {{source: synthetic}}\nsearch: {{latency_table: {store.location}/table.json}}"
+    )
+    with pytest.raises(ConfigError, match=r"table\.json cannot be read: No such file"):
+        latency_table(scene, 3)
+    store.put("table.json", b"[]")
+    with pytest.raises(ConfigError, match="is not a latency table"):
+        latency_table(scene, 3)
+    table = LatencyTable(place_of(scene, 3), 0.1, 0.05, {"zero": 0.0}, 0.0)
+    store.put("table.json", json.dumps(table.to_json()).encode())
+    assert latency_table(scene, 3) == table
 
 
 @pytest.mark.parametrize("name", ["events.csv", "events.parquet"])

@@ -34,6 +34,17 @@ def test_a_key_that_is_not_there(tmp_path):
     assert store.keys("none") == []
 
 
+def test_what_one_wrote_another_may_read(tmp_path):
+    store = LocalStore(tmp_path)
+    store.put("scene/one", b"1")
+    store.create("scene/two", b"2")
+    assert all((tmp_path / key).stat().st_mode & 0o044 == 0o044 for key in store.keys("scene"))
+    (tmp_path / "scene" / "one").unlink()
+    (tmp_path / "scene" / "one").mkdir()  # what nobody may read, root may
+    with pytest.raises(StoreError, match="scene/one cannot be read: Is a directory"):
+        store.get("scene/one")
+
+
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "afile").touch()
     with pytest.raises(StoreError, match="afile/store/leases of the store cannot be written: Not a directory"):

@@ -28,6 +28,7 @@ from distilrec.steps.profile import profile
 from distilrec.steps.promote import _warnings
 from distilrec.steps.retrain import retrain
 from distilrec.steps.search import search
+from distilrec.steps.spaces import _rounded_up
 from distilrec.steps.teach import teach
 from tests.conftest import UNTRACKED
 
@@ -193,6 +194,20 @@ def test_an_impossible_budget_is_refused_with_the_smallest_value(shop, tmp_path)
         _searched(shop, tmp_path, "search.budget.encoder_params=10")
     assert caught.value.code == "DR-CONF-006"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("macs", [5760.4, 1234563.0])
+def test_the_smallest_budget_that_is_named_will_do(macs):
+    assert float(_rounded_up(macs)) >= macs
+    assert _rounded_up(19660800.0) == "19660800"
+
+
+def test_a_search_that_would_decide_nothing_is_refused(shop, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"architecture_every 999 .* leave no architecture step in 2 epochs"
+    ) as caught:
+        _searched(shop, tmp_path, "search.architecture_every=999")
+    assert caught.value.code == "DR-CONF-005"
 
 
 def test_a_search_of_another_space_is_not_derived(shop, tmp_path):

@@ -15,11 +15,14 @@ from torch import Tensor
 from distilrec.core.budget import is_between
 from distilrec.core.cell import DEPTH, OPERATION, Cell, CellSpace
 from distilrec.core.cost import MACS, PARAMS, count_params
-from distilrec.core.decisions import Choice, most_likely
+from distilrec.core.decisions import Choice, log_probability, most_likely
 from distilrec.core.genotype import TABLES
 from distilrec.core.latency import LatencyTable
 from distilrec.core.operations import ZERO
 from distilrec.core.space import certain, dearest, normalised
+
+SLACK = 4e-6
+"""Of a limit: HiGHS keeps to its rows within a millionth."""
 
 
 @dataclass(frozen=True)
@@ -91,27 +94,32 @@ class CellCosts:
         A cell is dead if no operation leads out of its input: it would add a constant. The most likely choice of all is
         taken if it keeps the rules; otherwise an integer linear program per depth finds the best that does (HiGHS).
         """
+        logits = {name: rows.detach().double() for name, rows in logits.items()}
         free = most_likely(logits)
         if all(self.space.derive(free).cells) and is_between(self.of(free), limits, floors):
             return free
-        log_p = {name: rows.detach().double().log_softmax(dim=1).numpy() for name, rows in logits.items()}
         depths = range(1, self.space.max_depth + 1) if DEPTH in logits else [self.space.max_depth]
-        found: list[tuple[float, Choice]] = []
-        for depth in depths:
-            rows_R = self._solve(log_p[OPERATION], limits, floors, depth)
+        each = [self._best_of_depth(logits, limits, floors, depth) for depth in depths]
+        found = [choice for choice in each if choice]
+        return max(found, key=lambda choice: float(log_probability(logits, choice))) if found else None
+
+    def _best_of_depth(
+        self,
+        logits: Mapping[str, Tensor],
+        limits: Mapping[str, float],
+        floors: Mapping[str, float],
+        depth: int,
+    ) -> Choice | None:
+        """Exactly, but for what is above a limit by the solver's tolerance: then of what is below it by as much."""
+        log_p_RO = logits[OPERATION].log_softmax(dim=1).numpy()
+        for slack in (0.0, SLACK):
+            rows_R = self._solve(log_p_RO, limits, floors, depth, slack)
             if rows_R is None:
-                continue
-            choice: Choice = {OPERATION: tuple(rows_R)}
-            score = float(log_p[OPERATION][np.arange(len(rows_R)), rows_R].sum())
-            if DEPTH in logits:
-                choice[DEPTH] = (depth - 1,)
-                score += float(log_p[DEPTH][0, depth - 1])
-            found.append((score, choice))
-        if not found:
-            return None
-        best = max(found, key=lambda one: one[0])[1]
-        assert is_between(self.of(best), limits, {}), "the program's tolerance"
-        return best
+                return None
+            choice: Choice = {OPERATION: tuple(rows_R)} | ({DEPTH: (depth - 1,)} if DEPTH in logits else {})
+            if is_between(self.of(choice), limits, {}):
+                return choice
+        raise AssertionError("the solver's tolerance")
 
     def smallest(self, measure: str) -> float:
         """Without a dead cell: one operation, the cheapest, in each of the fewest cells."""
@@ -136,9 +144,15 @@ class CellCosts:
         return last
 
     def _solve(
-        self, log_p_RO: NDArray[np.float64], limits: Mapping[str, float], floors: Mapping[str, float], depth: int
+        self,
+        log_p_RO: NDArray[np.float64],
+        limits: Mapping[str, float],
+        floors: Mapping[str, float],
+        depth: int,
+        slack: float,
     ) -> list[int] | None:
-        """One operation for each row: maximise the log-probability; None if nothing keeps the rules."""
+        """One operation for each row: maximise the log-probability; None if nothing keeps the rules. `slack`: a share
+        of each limit that is left."""
         from scipy.optimize import Bounds, LinearConstraint, milp  # here, because importing it takes half a second
 
         space = self.space
@@ -151,9 +165,9 @@ class CellCosts:
         for measure, limit in limits.items():
             fixed = self.rest[measure] + depth * self.per_cell[measure]
             row = np.kron(used, np.array(self.per_operation[measure]))
-            scale = max(abs(limit), 1e-9)
+            scale = max(abs(limit), *self.per_operation[measure], 1e-9)
             least = (floors[measure] - fixed) / scale if measure in floors else -np.inf
-            constraints.append(LinearConstraint(row[None] / scale, least, (limit - fixed) / scale))
+            constraints.append(LinearConstraint(row[None] / scale, least, (limit - fixed) / scale - slack))
         zero = np.array([float(name == ZERO) for name in space.operations])
         from_input = np.array([float(source == 0) for source, _ in space.edges])
         for cell in range(min(depth, space.num_distinct)):

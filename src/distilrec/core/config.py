@@ -177,7 +177,7 @@ class Teach(Training):
     """Of the feed-forward layers, in widths (Kang & McAuley: 1). Not NextItNet."""
     dilations: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field((1, 4), min_length=1, max_length=16)
     """NextItNet only: of the first convolution of each residual block; the second has twice as much."""
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, le=0.99)
     masked: Masked = Masked()
     """BERT4Rec only. The keys above govern the fine-tuning that follows: causal, towards the next item."""
     factors: UserTraining = UserTraining()
@@ -234,7 +234,8 @@ class RelaxedRanking(Closed):
 
     weight: float = Field(1e-3, ge=0, le=1e6)
     interesting: Literal["sampled", "top"] = "sampled"
-    """By rank, anew each epoch; or the teacher's first ones, which its authors later found better."""
+    """By rank, anew each epoch, or each batch of a sequential student; or the teacher's first ones, which its authors
+    later found better."""
     num_interesting: int = Field(40, ge=1, le=10_000)
     num_uninteresting: int = Field(40, ge=0, le=10_000)
     temperature: float = Field(10.0, gt=0, le=1e6)
@@ -362,7 +363,7 @@ class Search(Closed):
     """Searched: the number of cells is a decision too, from 1 to `num_cells` (AdaBERT). Straight-through, its gradient
     is that of the state after the cells; the hidden states' loss takes part in it by the score function alone."""
     num_nodes: int = Field(3, ge=1, le=8)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, le=0.99)
     epochs: int = Field(12, ge=1, le=10_000)
     batch_size: int = Field(32, ge=1, le=65_536)
     learning_rate: float = Field(2e-3, gt=0, le=1)
@@ -390,7 +391,8 @@ class Search(Closed):
     """beta, on an expected cost in [0, 1]. Not comparable with the release's 8 on costs of 23 to 102. With a budget it
     is only where the weight starts; it may then fall below zero."""
     cost_measures: tuple[Literal["params", "macs", "p50_ms", "joules"], ...] = Field(("params", "macs"), min_length=1)
-    """Their shares of the largest possible cost are averaged; p50_ms and joules need a latency table."""
+    """Their shares of the largest possible cost are averaged, unless there is a budget; p50_ms and joules need a
+    latency table."""
     transformer: Transformer = Transformer()
     latency_table: str | None = None
     """File that `distilrec profile` wrote on the machine that will serve; relative to the scene file, or absolute."""
@@ -478,7 +480,7 @@ class Retrain(Training):
 
     start: Literal["inherited", "scratch"] = "inherited"
     """From the supernet's weights, or from new ones."""
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, le=0.99)
     distillation: Distillation = Distillation()
     terms: Terms = Terms()
     """Multiplied by `distillation.share`, as its other losses are."""

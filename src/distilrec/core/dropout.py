@@ -15,7 +15,7 @@ class Dropout(nn.Module):
 
     def __init__(self, probability: float) -> None:
         super().__init__()
-        assert 0.0 <= probability < 1.0, "the configuration checks this"
+        assert 0.0 <= probability <= 0.99, "the configuration checks this"
         self.threshold = round(probability * LEVELS)
         self.generator = torch.Generator()
 

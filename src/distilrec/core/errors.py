@@ -101,6 +101,10 @@ CATALOGUE: dict[str, Kind] = {
         "a Kubeflow that does not name its runs",
         "see that pods of runs carry the label pipeline/runid, as those of 2.17",
     ),
+    "DR-RUN-009": Kind(
+        "a task on Kubeflow that would keep everything in its own pod",
+        "give the ConfigMap distilrec of the run's namespace the key named, as docs/cluster.md says",
+    ),
     "DR-RUN-002": Kind("another process works in the same run folder", "wait for it, or choose another --out"),
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
     "DR-REG-001": Kind(

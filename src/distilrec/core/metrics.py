@@ -102,15 +102,22 @@ class Interval:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def _resamples(num_users: int, generator: np.random.Generator, repeats: int) -> NDArray[np.int32]:
-    """How often each user is drawn in each resample, shape (repeats, num_users)."""
-    return generator.multinomial(num_users, np.full(num_users, 1.0 / num_users), size=repeats).astype(np.int32)
+MOST_COUNTS = 2**24
+"""Of how often a user is drawn, held at once: 128 MB."""
+
+
+def _resampled_sums(values_NU: Floats, seed: int, repeats: int) -> Floats:
+    """The sum of each row of values in each resample of the users, shape (N, repeats)."""
+    generator, num_users = np.random.default_rng(seed), values_NU.shape[1]
+    chances = np.full(num_users, 1.0 / num_users)
+    at_once = max(1, MOST_COUNTS // num_users)
+    sizes = [min(at_once, repeats - done) for done in range(0, repeats, at_once)]
+    return np.concatenate([values_NU @ generator.multinomial(num_users, chances, size).T for size in sizes], axis=1)
 
 
 def bootstrap_mean(values: Floats, seed: int, repeats: int = 1000) -> Interval:
     """Percentile bootstrap over users of a mean."""
-    counts = _resamples(len(values), np.random.default_rng(seed), repeats)
-    means = counts @ values / len(values)
+    means = _resampled_sums(values[None], seed, repeats)[0] / len(values)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 
@@ -121,9 +128,9 @@ def bootstrap_ratio(numerator: Floats, denominator: Floats, seed: int, repeats: 
     Where the denominator's mean is zero the ratio is `LARGEST_RATIO`, or 1 if the numerator's is zero too.
     """
     assert len(numerator) == len(denominator), "a paired comparison needs the same users"
-    counts = _resamples(len(numerator), np.random.default_rng(seed), repeats)
+    above, below = _resampled_sums(np.stack([numerator, denominator]), seed, repeats)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.nan_to_num(counts @ numerator / (counts @ denominator), nan=1.0, posinf=LARGEST_RATIO)
+        ratios = np.nan_to_num(above / below, nan=1.0, posinf=LARGEST_RATIO)
         value = float(np.nan_to_num(numerator.sum() / denominator.sum(), nan=1.0, posinf=LARGEST_RATIO))
     low, high = np.sort(ratios)[[int(0.025 * repeats), int(np.ceil(0.975 * repeats)) - 1]]
     return Interval(value, float(low), float(high))

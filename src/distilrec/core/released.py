@@ -5,7 +5,9 @@ over positions and padding; constant costs of another width and length; one batc
 distributions that hardly move; the epoch chosen by ranking a noisily drawn architecture; fine-tuning without
 distillation, from which the inherited student is kept if it ranks better (adarec.md sections 2 to 4 and 8). Not
 restored: the untied output layer, the learning rate that falls in steps, padding beyond the longest window of a batch
-in the losses, and the choice of epochs by MRR@5 or HR@5, which is by NDCG@10 here.
+in the losses, the choice of epochs by MRR@5 or HR@5, which is by NDCG@10 here, BERT4Rec fine-tuned in both directions,
+the other direction of the divergence by which the teacher's layers are weighed, layer weights without a floor, and the
+betas of AdamW for the weights.
 
 Shapes: B sequences, L positions, D width, V items, E teacher width, S student layers, T teacher layers.
 """
@@ -37,8 +39,14 @@ COSTS = (*[COST_CONV3] * 3, *[COST_CONV5] * 3, *[COST_POOL] * 2, *[COST_FREE] * 
 """Printed by the release: those of 128 wide students on windows of 100, whatever the student is."""
 SEARCH = {"learning_rate": 5e-3, "weight_decay": 5e-4, "batch_size": 64, "architecture_data": "training"}
 """And 200 epochs, which are left to the scene: `search.epochs`."""
-RETRAIN: dict[str, Any] = {"learning_rate": 1e-4, "weight_decay": 5e-4, "batch_size": 128, "start": "inherited"}
-"""And 100 epochs: `retrain.max_epochs`."""
+RETRAIN: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "weight_decay": 5e-4,
+    "batch_size": 128,
+    "start": "inherited",
+    "patience": 10_000,
+}
+"""And 100 epochs, all of them: `retrain.max_epochs`."""
 ARCHITECTURE_LEARNING_RATE, ARCHITECTURE_WEIGHT_DECAY = 2e-5, 1e-4
 
 

@@ -126,6 +126,15 @@ class ArchitectureSearch:
             self.logits.values(), lr=config.architecture_learning_rate, betas=(0.5, 0.999)
         )
 
+    def num_architecture_steps(self) -> int:
+        """Of the whole search."""
+        first, last = (epochs * self._num_batches() for epochs in (self.config.architecture_after, self.config.epochs))
+        return last // self.config.architecture_every - first // self.config.architecture_every
+
+    def _num_batches(self) -> int:
+        """Of an epoch."""
+        return -(-len(self.weight_windows) // self.config.batch_size)
+
     def records(self) -> Iterator[BatchRecord | SearchRecord]:
         """Search until the last epoch; the result is `choice()` and the supernet's weights.
 
@@ -139,7 +148,7 @@ class ArchitectureSearch:
             self.trained.train()
             seed_epoch(self.generator, self.supernet, self.objective, self.processes)
             held_out = self._held_out_batches()
-            num_batches = -(-len(self.weight_windows) // self.config.batch_size)
+            num_batches = self._num_batches()
             num_tokens = 0
             for batch in self._batches(self.weight_windows):
                 self._warm_up(self.epoch + len(weight_losses) / num_batches)

@@ -8,7 +8,8 @@ from pydantic import Field
 from distilrec.core.config import Closed
 from distilrec.core.estimate import STEPS
 
-OPENING, CLOSING = "open-run", "close-run"
+OPENING, REQUIRING, CLOSING = "open-run", "require-promotion", "close-run"
+"""Around the eight steps."""
 LEASE_HOURS = 72
 """For which a run holds its scene at most, and after which Kubeflow ends the run."""
 USER, GROUP = 10001, 0
@@ -49,11 +50,12 @@ TASKS: dict[str, Task] = {
     "evaluate": Task(cpu="2", memory="8Gi", timeout_minutes=120),
     "benchmark": Task(cpu="2", memory="8Gi", timeout_minutes=120),
     "promote": Task(memory="4Gi"),
+    REQUIRING: Task(timeout_minutes=10, retries=0),
     CLOSING: Task(timeout_minutes=10),
 }
 """Evaluate, benchmark and promote depend on the champion, the machine and the registry, so they are never taken from
-the cache; the opening and the closing task act on the world."""
-assert set(TASKS) == {OPENING, *STEPS, CLOSING}
+the cache; the tasks around the steps act on the world or on the run."""
+assert set(TASKS) == {OPENING, *STEPS, REQUIRING, CLOSING}
 
 
 def tasks_with(changes: Mapping[str, Any]) -> dict[str, Task]:

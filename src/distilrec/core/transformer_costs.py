@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distilrec.core.budget import is_between
 from distilrec.core.cost import MACS, PARAMS, count_params
-from distilrec.core.decisions import Choice, most_likely
+from distilrec.core.decisions import Choice, log_probability, most_likely
 from distilrec.core.dropout import Dropout
 from distilrec.core.latency import LatencyTable
 from distilrec.core.space import certain, dearest, normalised
@@ -90,27 +90,22 @@ class TransformerCosts:
     def best_between(
         self, logits: Mapping[str, Tensor], limits: Mapping[str, float], floors: Mapping[str, float]
     ) -> Choice | None:
-        """The most likely of all, if it is between; else of every architecture that is."""
+        """The most likely of all, if it is between; else of every architecture that is, where rows beyond its depth
+        choose what they like best."""
+        logits = {name: rows.detach().double() for name, rows in logits.items()}
         free = most_likely(logits)
         if is_between(self.of(free), limits, floors):
             return free
-        log_p = {name: rows.detach().double().log_softmax(dim=1) for name, rows in logits.items()}
         found = [
-            (self._score(choice, log_p), choice)
+            self._completed(choice, free)
             for choice in self.space.choices()
             if is_between(self.of(choice), limits, floors)
         ]
-        if not found:
-            return None
-        best = max(found, key=lambda one: one[0])[1]
-        used = 1 if self.space.is_shared else self.space.depth_of(best)
-        return {**best, WIDTH: best[WIDTH][:used] + free[WIDTH][used:]}
+        return max(found, key=lambda choice: float(log_probability(logits, choice))) if found else None
 
-    def _score(self, choice: Choice, log_p: Mapping[str, Tensor]) -> float:
-        """The log-probability of an architecture, whatever rows beyond its depth may choose."""
+    def _completed(self, choice: Choice, free: Choice) -> Choice:
         used = 1 if self.space.is_shared else self.space.depth_of(choice)
-        rows = sum(float(log_p[WIDTH][row, choice[WIDTH][row]]) for row in range(used))
-        return rows + float(log_p[DEPTH][0, choice[DEPTH][0]])
+        return {**choice, WIDTH: choice[WIDTH][:used] + free[WIDTH][used:]}
 
     def smallest(self, measure: str) -> float:
         """One layer."""

@@ -2,13 +2,14 @@
 
 import os
 from dataclasses import dataclass
+from errno import ENOENT
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
 
 from distilrec.core.errors import DataError
-from distilrec.io.s3 import SCHEME, Described, S3Store, describe, split
+from distilrec.io.s3 import SCHEME, Described, S3Store, describe, get, split
 from distilrec.io.store import sha256_of
 
 
@@ -41,6 +42,22 @@ class UserFile:
 
     def open(self) -> pa.NativeFile:
         return self.filesystem.open_input_file(self.path)
+
+
+def text_at(location: str) -> str:
+    """Of a file on this machine or in a bucket.
+
+    Raises:
+        OSError: it cannot be read.
+        StoreError: the bucket may not be read.
+        UnicodeDecodeError: it is no text.
+    """
+    if not location.startswith(SCHEME):
+        return Path(location).read_text(encoding="utf-8")
+    try:
+        return get(location).decode("utf-8")
+    except KeyError:
+        raise FileNotFoundError(ENOENT, os.strerror(ENOENT), location) from None
 
 
 def user_files(name: str) -> list[UserFile]:

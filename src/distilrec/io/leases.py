@@ -38,13 +38,22 @@ class Lease:
             RunError: another run has it.
         """
         while True:
-            held = self.newest()
-            if held and self._is_anothers(held):
-                left = round((held.until - self.clock()) / 60)
-                words = f"scene {self.scene} is being run by {held.holder}, for at most {left} minutes more"
-                raise RunError("DR-RUN-007", words)
+            held = self.require()
             if self._append(held, self.holder, self.clock() + seconds):
                 return
+
+    def require(self) -> Holding | None:
+        """Its newest state.
+
+        Raises:
+            RunError: another run has it.
+        """
+        held = self.newest()
+        if held and self._is_anothers(held):
+            left = round((held.until - self.clock()) / 60)
+            words = f"scene {self.scene} is being run by {held.holder}, for at most {left} minutes more"
+            raise RunError("DR-RUN-007", words)
+        return held
 
     def give_back(self) -> None:
         """If this run still has it."""

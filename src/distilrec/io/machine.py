@@ -1,5 +1,6 @@
 """What a measurement was made on: a latency without it means nothing."""
 
+import math
 import os
 import platform
 import resource
@@ -12,10 +13,31 @@ import distilrec
 PACKAGES = ("torch", "onnxruntime", "numpy", "POT", "kfp", "pyarrow")
 
 
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def usable_cores(cgroups: Path = CGROUPS) -> int:
+    """Those that this process may run on, and a container's limit on processor time lets it fill; at least one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min(allowed, _quota(cgroups))))
+
+
+def _quota(cgroups: Path) -> float:
+    """Cores' worth of time of this container, as version 2 or version 1 of control groups says; infinite without."""
+    for quota, period in (("cpu.max", ""), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            words = [(cgroups / name).read_text(encoding="utf-8") for name in (quota, period) if name]
+            given, per = (float(word.replace("max", "inf")) for word in " ".join(words).split())
+        except (OSError, ValueError):
+            continue
+        return given / per if given > 0 else math.inf  # version 1 says -1
+    return math.inf
+
+
 def describe_machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "accelerator": None,
         "system": platform.platform(),

@@ -61,7 +61,7 @@ def read_as(kind: Callable[[Any], Kind], store: Store, key: str) -> Kind:
 
 
 class LocalStore:
-    """A folder."""
+    """A folder. Who may enter it may read all of it, as if it were a bucket."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -84,6 +84,8 @@ class LocalStore:
             return (self.root / key).read_bytes()
         except FileNotFoundError:
             raise KeyError(key) from None
+        except OSError as error:
+            raise StoreError("DR-RUN-004", f"{self.root / key} cannot be read: {error.strerror}") from None
 
     def keys(self, prefix: str) -> list[str]:
         folder = self.root / prefix
@@ -103,6 +105,7 @@ class LocalStore:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
+                    os.fchmod(file.fileno(), 0o644)
                 except BaseException:
                     Path(file.name).unlink()
                     raise

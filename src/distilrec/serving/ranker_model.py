@@ -6,9 +6,13 @@ Input column `history`: for each user the raw item ids, most recent last. A mode
 `Recommendation`.
 """
 
+import hashlib
 import os
+import sys
 from dataclasses import asdict
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -21,11 +25,10 @@ class RankerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is
     """$DISTILREC_THREADS are used for each request, by default one."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        from distilrec_ranker import Ranker, RankerError  # beside the model: on the path once MLflow loads it
-
-        self.refusal = RankerError
-        threads = int(os.environ.get("DISTILREC_THREADS", "1"))
-        self.ranker = Ranker(Path(context.artifacts["ranker"]), threads)
+        ranker = Path(context.artifacts["ranker"])
+        code = _module(ranker.parents[1] / "code" / "distilrec_ranker.py")
+        self.refusal = code.RankerError
+        self.ranker = code.Ranker(ranker, int(os.environ.get("DISTILREC_THREADS", "1")))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         options = {name: _plain(value) for name, value in (params or {}).items()}
@@ -36,6 +39,19 @@ class RankerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is
         except self.refusal as error:
             raise mlflow.exceptions.MlflowException.invalid_parameter_value(str(error)) from None
         return pd.DataFrame([asdict(answer) for answer in answers])
+
+
+def _module(path: Path) -> ModuleType:
+    """This model's own code, named by its text: by a plain name, a process with several models would run the code of
+    the one that was loaded first."""
+    name = f"{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, path)
+        if not spec or not spec.loader:
+            raise ImportError(f"{path} is no Python module")
+        module = sys.modules[name] = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
 
 
 def _column(model_input: pd.DataFrame, name: str) -> list[Any] | None:

@@ -1,7 +1,6 @@
 """benchmark: what teacher and student cost: counted, and timed one against the other in one process, in every form,
 from raw item ids to the ten best raw item ids."""
 
-import os
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from distilrec.core.events import Floats
 from distilrec.core.latency import Limits, Percentiles, median_ratio
 from distilrec.core.recommender import Recommender
 from distilrec.io.jsons import write_json
-from distilrec.io.machine import describe_machine
+from distilrec.io.machine import describe_machine, usable_cores
 from distilrec.io.models import load_student, load_teacher
 from distilrec.io.rankers import open_ranker
 from distilrec.io.store import whole_folder
@@ -106,7 +105,7 @@ def benchmark(config: SceneConfig, teacher: Path, student: Path, out: Path, adap
 
 def _threads(knobs: Benchmark) -> list[int]:
     """One, all, and those of the headline."""
-    return sorted({1, os.cpu_count() or 1, knobs.threads})
+    return sorted({1, usable_cores(), knobs.threads})
 
 
 def _batch_sizes(knobs: Benchmark, model: Recommender) -> list[int]:

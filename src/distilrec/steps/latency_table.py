@@ -2,11 +2,11 @@
 
 import json
 from importlib.metadata import version
-from pathlib import Path
 
 from distilrec.core.config import SceneConfig
 from distilrec.core.errors import ConfigError
 from distilrec.core.latency import LatencyTable, Place
+from distilrec.io.files import text_at
 from distilrec.io.machine import describe_machine
 
 
@@ -33,9 +33,9 @@ def latency_table(config: SceneConfig, num_items: int) -> LatencyTable | None:
     """
     if not config.search.latency_table:
         return None
-    path = Path(config.search.latency_table)
+    path = config.search.latency_table
     try:
-        table = LatencyTable.from_json(json.loads(path.read_text(encoding="utf-8")))
+        table = LatencyTable.from_json(json.loads(text_at(path)))
     except OSError as error:
         raise ConfigError("DR-CONF-007", f"search.latency_table {path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):

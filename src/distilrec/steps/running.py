@@ -1,5 +1,6 @@
 """The beginning and the end of a pipeline run, around its eight steps."""
 
+import http.client
 import json
 import re
 import time
@@ -11,13 +12,13 @@ from distilrec.core.errors import ArtifactError, ConfigError, RunError
 from distilrec.core.tasks import LEASE_HOURS
 from distilrec.io.leases import Lease
 from distilrec.io.mlflow_server import in_a_hurry
+from distilrec.io.store import LocalStore
 from distilrec.io.tracking import Origin
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.prepared import instant_of
 from distilrec.steps.tracked import params_of
 
 SUCCEEDED = "SUCCEEDED"
-HEADLINES = ("student_over_teacher", "p50.teacher_onnx_over_student_onnx")
 ATTEMPTS, SECONDS_BETWEEN, SECONDS_TO_ANSWER = 3, 2.0, 10
 """Of telling the webhook."""
 
@@ -30,13 +31,14 @@ def open_run(config: SceneConfig, as_of: str, is_cached: bool, adapters: Adapter
 
     Raises:
         ConfigError: `as_of` is no day that has begun.
-        RunError: another run has the scene, or Kubeflow did not name this one.
+        RunError: another run has the scene, Kubeflow did not name this one, or its pods would share nothing.
     """
     run = adapters.tracking.origin.run
     if is_cached:
         _require_settled(as_of)
         if not run:
             raise RunError("DR-RUN-008", "KFP_RUN_ID is empty, so this run cannot be told from another of its scene")
+        _require_shared(adapters)
     if not run:
         return  # nobody named it
     Lease(adapters.store, config.scene, run).take(LEASE_HOURS * 3600)
@@ -54,6 +56,16 @@ def _require_settled(as_of: str) -> None:
         raise ConfigError("DR-CONF-003", f"as_of is {as_of!r}; {words}, or prepare would be taken from the cache")
     if instant_of(as_of) > time.time():
         raise ConfigError("DR-CONF-003", f"as_of is {as_of!r}, which is yet to come; {words}")
+
+
+def _require_shared(adapters: Adapters) -> None:
+    """What is in a pod ends with it: a promotion would be entry 1 of a log that nobody reads."""
+    if isinstance(adapters.store, LocalStore):
+        raise RunError(
+            "DR-RUN-009", f"the store is {adapters.store.root}, in this pod: DISTILREC_STORE names no bucket"
+        )
+    if adapters.registry.server.is_file:
+        raise RunError("DR-RUN-009", "MLflow would be a file in this pod: MLFLOW_TRACKING_URI names no server")
 
 
 def close_run(config: SceneConfig, state: str, problem: str, webhook: str, adapters: Adapters) -> dict[str, Any]:
@@ -92,9 +104,10 @@ def _closed(config: SceneConfig, state: str, adapters: Adapters) -> dict[str, An
 
 
 def _headlines(config: SceneConfig, adapters: Adapters) -> dict[str, float]:
-    """Nothing before the last step."""
+    """Of the form that is served; nothing before the last step."""
+    names = ("student_over_teacher", f"p50.teacher_onnx_over_{config.serve.timed}")
     kept = [record.outcome for record in adapters.tracking.kept() if record.scene == config.scene and record.outcome]
-    return {name: kept[-1][name] for name in HEADLINES} if kept else {}
+    return {name: kept[-1][name] for name in names} if kept else {}
 
 
 def outcome_of(origin: Origin, scene: str, state: str, problem: str) -> dict[str, Any]:
@@ -110,6 +123,6 @@ def told(webhook: str, outcome: dict[str, Any]) -> bool:
         try:
             with urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER):
                 return True
-        except (OSError, ValueError):  # refused, unreachable, or no address
+        except (OSError, ValueError, http.client.HTTPException):  # refused, unreachable, no address, or no HTTP
             time.sleep(SECONDS_BETWEEN * attempt)
     return False

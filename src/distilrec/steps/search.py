@@ -75,7 +75,7 @@ def _begin(
     teacher: Recommender,
     adapters: Adapters,
 ) -> ArchitectureSearch:
-    """Raises ConfigError for the release in several processes."""
+    """Raises ConfigError for the release in several processes, and for a search that would decide nothing."""
     assert isinstance(teacher, SequenceModel), "of histories"
     knobs, generator = config.search, seeded(config, "search")
     is_released = knobs.space == "adarec-as-released"
@@ -97,7 +97,14 @@ def _begin(
     source = teacher_source(teacher, knobs.distillation, training_data, adapters)
     distiller = Distiller(source, layers, knobs.distillation, adapters.processes)
     begin = FixedSearch if knobs.space == "fixed" else ArchitectureSearch
-    return begin(supernet, distiller, training_data, knobs, costs, generator, objective, adapters.processes)
+    search = begin(supernet, distiller, training_data, knobs, costs, generator, objective, adapters.processes)
+    if begin is ArchitectureSearch and not search.num_architecture_steps():
+        raise ConfigError(
+            "DR-CONF-005",
+            f"search: architecture_every {knobs.architecture_every} and architecture_after {knobs.architecture_after} "
+            f"leave no architecture step in {knobs.epochs} epochs of this data, so nothing would be decided",
+        )
+    return search
 
 
 BEGIN: dict[str, Callable[..., ArchitectureSearch | GivenStudent]] = {HISTORIES: _begin, USERS: users.begin_search}

@@ -1,5 +1,7 @@
 """What the students of a scene's search cost, and whether one meets the budget."""
 
+import math
+
 import torch
 
 from distilrec.core.budget import ImpossibleBudgetError, best_within
@@ -29,10 +31,15 @@ def costs_of(config: SceneConfig, measured: LatencyTable | None) -> Costs:
             best_within({name: torch.zeros(shape) for name, shape in space.decisions().items()}, costs, limits)
     except ImpossibleBudgetError as error:
         parts = [
-            f"search.budget.{BUDGET_KEYS.get(measure, measure)} = {limit:g}; the smallest possible is "
-            f"{error.smallest[measure]:g}"
+            f"search.budget.{BUDGET_KEYS.get(measure, measure)} = {limit:.10g}; the smallest possible is "
+            f"{_rounded_up(error.smallest[measure])}"
             for measure, limit in limits.items()
         ]
         which = f"no student of the space {knobs.space}, {space.width} wide"
         raise ConfigError("DR-CONF-006", f"{which}, meets the budget: {'; '.join(parts)}") from None
     return costs
+
+
+def _rounded_up(cost: float) -> str:
+    """To four decimals; whole numbers as they are."""
+    return f"{math.ceil(round(cost * 1e4, 4)) / 1e4:.10g}"
