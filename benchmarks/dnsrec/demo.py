@@ -224,9 +224,11 @@ def head_to_head(results: Results) -> None:
         name: {"transformer": one, "cells": _cells_within(shop, name, limits[name])}
         for name, one in transformers.items()
     }
+    trainings = {
+        name: {kind: trained(shop, kind, one, 0) for kind, one in pair.items()} for name, pair in pairs.items()
+    }
     p50 = _p50_of(shop, {f"{kind} {name}": one for name, pair in pairs.items() for kind, one in pair.items()})
-    for name, pair in pairs.items():
-        rows = {kind: trained(shop, kind, one, 0) for kind, one in pair.items()}
+    for name, rows in trainings.items():
         interval = bootstrap_mean(rows["transformer"].ndcg() - rows["cells"].ndcg(), seed=0)
         note = "; ".join(
             f"{kind} {p50[f'{kind} {name}']:.2f} ms at the median, {row.encoder_macs:,} multiply-adds, test NDCG@10 "
