@@ -40,7 +40,7 @@ from distilrec.io.progress import Progress
 from distilrec.io.registry import Registry
 from distilrec.io.s3 import SCHEME, S3Store
 from distilrec.io.scenes import load_scene
-from distilrec.io.store import LocalStore, Store, copy_whole, require_place
+from distilrec.io.store import LocalStore, Store, copy_whole, manifest_of, require_place
 from distilrec.io.tracking import Origin, Tracking
 from distilrec.steps.adapters import Adapters
 from distilrec.steps.tracked import keep
@@ -198,6 +198,7 @@ def require_promotion(scene: str, overrides: str, is_required: bool, outcome: st
     """After `promote`, whose outcome is kept: exits with 3 if a promotion was required and the student is held."""
 
     def act(config: SceneConfig, _: Adapters) -> None:
+        manifest_of(Path(outcome), "promote")
         verdict = read_json(Path(outcome) / "summary.json")["verdict"]
         if is_required and not verdict["promote"]:
             reasons = [check["sentence"] for check in verdict["checks"] if check["passed"] is False]

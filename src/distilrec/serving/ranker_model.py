@@ -49,8 +49,9 @@ def _module(path: Path) -> ModuleType:
         spec = spec_from_file_location(name, path)
         if not spec or not spec.loader:
             raise ImportError(f"{path} is no Python module")
-        module = sys.modules[name] = module_from_spec(spec)
+        module = module_from_spec(spec)
         spec.loader.exec_module(module)
+        sys.modules.setdefault(name, module)  # whole, or not at all
     return sys.modules[name]
 
 
