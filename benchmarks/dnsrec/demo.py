@@ -186,7 +186,7 @@ def _front(rows: dict[str, dict[str, Any]], quality: dict[str, float], chosen: d
 def ablations(results: Results) -> None:
     """Search and training of each variant, seed by seed; the figures are of the seeds that are there."""
     shop = _workshop()
-    limit = int(0.5 * TransformerCosts.of_space(_space(shop)).largest(MACS))
+    limit = int(_limit_of(shop, "half"))
     rows: dict[str, list[Row]] = {}
     for seed in SEEDS:
         for name, (change, has_budget) in ABLATIONS.items():

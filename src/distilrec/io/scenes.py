@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from distilrec.core.config import FileData, MovieLensData, SceneConfig, SyntheticData
 from distilrec.core.errors import ConfigError, DistilrecError
-from distilrec.io.s3 import SCHEME, get
+from distilrec.io.files import text_at
+from distilrec.io.s3 import SCHEME
 from distilrec.io.yamls import read_yaml
 
 SOURCES: dict[str, type[BaseModel]] = {"file": FileData, "movielens-1m": MovieLensData, "synthetic": SyntheticData}
@@ -69,8 +70,8 @@ def scene_text(scene: str) -> tuple[str, Path]:
 
 def _text_in_bucket(location: str) -> str:
     try:
-        return get(location).decode("utf-8")
-    except KeyError:
+        return text_at(location)
+    except FileNotFoundError:
         raise ConfigError("DR-CONF-001", f"scene file {location} does not exist") from None
     except UnicodeDecodeError:
         raise ConfigError("DR-CONF-001", f"scene file {location} cannot be read: it is not UTF-8 text") from None
