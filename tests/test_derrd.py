@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.derrd import split, trained
-from benchmarks.derrd.citeulike import PARTS, SEEDS
 from benchmarks.derrd.protocol import PATIENCE, Best, means_of, sampled_ranks, whole_ranks
-from benchmarks.derrd.recipes import RECIPES, TEACHER, Recipe
+from benchmarks.derrd.recipes import RECIPES, Recipe
 from benchmarks.derrd.trained import Row, Workshop
 
 from distilrec.core.config import DistillationExperts, RelaxedRanking, Terms
@@ -105,10 +104,6 @@ def test_a_killed_training_ends_where_it_would_have_ended(small, tmp_path, monke
 
 def _timeless(row: Row) -> dict:
     return {name: value for name, value in vars(row).items() if name != "seconds"}
-
-
-def test_every_row_is_a_part():
-    assert len(PARTS) == sum(1 if name == TEACHER else len(SEEDS) for names in RECIPES.values() for name in names)
 
 
 def test_where_the_data_is_not_it_says_so(tmp_path, monkeypatch):

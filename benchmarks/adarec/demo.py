@@ -23,7 +23,7 @@ from distilrec.steps.spaces import costs_of
 SCENE = str(ROOT / "scenes" / "ml1m-under-25.yaml")
 SEEDS = (0, 1, 2)
 RELEASED_EPOCHS = 75
-"""Of its search, 200 in the release: an hour and a half on two cores of a small server."""
+"""Of its search, 200 in the release: half an hour on two cores of a small server."""
 RELEASED = (
     f"search.space=adarec-as-released search.epochs={RELEASED_EPOCHS} retrain.max_epochs=100 retrain.patience=100"
 )

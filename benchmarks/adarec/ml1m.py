@@ -17,7 +17,7 @@ from distilrec.core.cost import model_cost
 from distilrec.core.dropout import Dropout
 from distilrec.core.events import Floats
 from distilrec.core.genotype import Genotype
-from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio, per_user
+from distilrec.core.metrics import Bootstrap, bootstrap_mean, per_user
 from distilrec.core.nextitnet import NextItNet
 from distilrec.core.sasrec import SASRec
 from distilrec.core.sequence_model import SequenceModel
@@ -82,7 +82,7 @@ def searched(results: Results) -> None:
         "ml1m.teacher.ndcg10", interval.value, "NDCG@10", f"{variant}; one seed", seeds=1,
         interval=[interval.low, interval.high],
     )  # fmt: skip
-    ratio = bootstrap_ratio(mean_ndcg(rows), teacher_ndcg, seed=0)
+    ratio = Bootstrap({"above": mean_ndcg(rows), "below": teacher_ndcg}, seed=0).ratio("above", "below")
     note = f"{variant}; by seed {by_seed(rows)}"
     limits = [ratio.low, ratio.high]
     results.put("ml1m.student_over_teacher.ndcg10", ratio.value, "ratio", note, seeds=len(rows), interval=limits)

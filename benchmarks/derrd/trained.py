@@ -112,7 +112,7 @@ class Workshop:
         teacher, ranking = self.teacher(recipe.base)
         sizes, first_weights = sizes_of_users(student, teacher, MAX_EPOCHS), torch.Generator().manual_seed(seed + 2000)
         terms = {name: term.to(DEVICE) for name, term in terms_of(recipe.terms, sizes, first_weights).items()}
-        return UserTeaching(teacher, ranking, terms, recipe.terms.weights())
+        return UserTeaching(teacher, lambda: ranking, terms, recipe.terms.weights())
 
     def _train(self, name: str, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], Row]:
         """The best weights, and what came of them. Resumes from the latest snapshot."""

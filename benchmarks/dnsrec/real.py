@@ -17,7 +17,7 @@ from benchmarks.throughput.ours import SHARED
 from distilrec import entry
 from distilrec.core.cost import model_cost
 from distilrec.core.dropout import Dropout
-from distilrec.core.metrics import Interval, bootstrap_ratio
+from distilrec.core.metrics import Bootstrap, Interval
 from distilrec.core.space import Genotype
 from distilrec.core.spaces import space_of
 from distilrec.core.transformer import DEPTH, WIDTH, TransformerGenotype, TransformerSpace
@@ -94,7 +94,9 @@ def _against_full(results: Results, name: str, scene: str, shop: Workshop, seeds
 
 def _put_quality(results: Results, figure: str, shop: Workshop, rows: Mapping[str, list[Row]], student: str) -> None:
     def relative(attention: str) -> Interval:
-        ratio = bootstrap_ratio(mean_ndcg(rows[student]), mean_ndcg(rows[attention]), seed=0)
+        ratio = Bootstrap({"above": mean_ndcg(rows[student]), "below": mean_ndcg(rows[attention])}, seed=0).ratio(
+            "above", "below"
+        )
         return Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
 
     softmax, linear = relative("softmax"), relative("linear")

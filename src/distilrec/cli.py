@@ -93,6 +93,9 @@ def run(
                 release(scene.config.scene, opened.name)
                 print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
                 sys.exit(INTERRUPTED)
+            except BaseException:  # such as a closed pipe: nothing runs any more that could give the scene back
+                release(scene.config.scene, opened.name)
+                raise
             if outcome.error:
                 _say(outcome.error["code"], f"{scene.config.scene}: {outcome.error['sentence']}", outcome.error["fix"])
             elif outcome.exit_code:
@@ -231,6 +234,20 @@ def rollback(
 
     _store_in(runs)
     print_history([back(scene, because)])
+
+
+@app.command()
+def retire(
+    scene: SceneOrName,
+    because: Annotated[str, typer.Option(help="Why, for the log.")],
+    runs: Runs = Path("runs"),
+) -> None:
+    """Put no version in charge: for a champion that is lost. The next student is compared with none."""
+    from distilrec.display import print_history
+    from distilrec.entry import retire as run
+
+    _store_in(runs)
+    print_history([run(scene, because)])
 
 
 @app.command()

@@ -36,7 +36,6 @@ class RunDisplay:
     def __init__(self, scene: str, predicted: dict[str, float]) -> None:
         self.scene = scene
         self.predicted = predicted
-        self.seen = 0
         self.began: dict[str, float] = {}
         self.took: dict[str, float] = {}
         self.newest: dict[str, dict[str, Any]] = {}
@@ -59,9 +58,9 @@ class RunDisplay:
             self.live.stop()
 
     def watch(self, lines: list[dict[str, Any]]) -> None:
-        for line in lines[self.seen :]:
+        """Of what is new."""
+        for line in lines:
             self._take(line)
-        self.seen = len(lines)
 
     def _take(self, line: dict[str, Any]) -> None:
         step, event = line["step"], line["event"]
@@ -176,6 +175,8 @@ def print_plan(plans: list[dict[str, Any]]) -> None:
             f"[bold]{plan['scene']}[/]: {counts['num_users']:,} users, {counts['num_items']:,} items, "
             f"{counts['num_events']:,} events; seen items {plan['deciding']}; about {clock(total)} minutes"
         )
+        if plan["num_duplicates"]:
+            console.print(f"{plan['num_duplicates']:,} rows say again what another one says, and are left out")
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("step")
         table.add_column("minutes", justify="right")

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distilrec.core.config import SceneConfig, checked_name
-from distilrec.core.errors import ArtifactError, DistilrecError, HeldError, KubeflowError, RunError
+from distilrec.core.errors import ArtifactError, DistilrecError, HeldError, KubeflowError, RunError, StoreError
 from distilrec.core.latency import LatencyTable
 from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.tasks import CLOSING, OPENING, REQUIRING
@@ -64,7 +64,7 @@ def open_run(scene: str, overrides: str, as_of: str) -> None:
     """Before the steps: a run of a scene that another run has goes no further."""
     from distilrec.steps.running import open_run as run
 
-    is_cached = "KFP_RUN_ID" in os.environ
+    is_cached = _is_on_kubeflow()
     _step(OPENING, scene, overrides, lambda config, adapters: run(config, as_of, is_cached, adapters))
 
 
@@ -94,10 +94,14 @@ def release(scene: str, holder: str = "") -> str:
 
 def prepare(scene: str, overrides: str, as_of: str, dataset: str) -> dict[str, Any]:
     from distilrec.steps.prepare import prepare as run
+    from distilrec.steps.prepared import require_times
 
-    return _step(
-        "prepare", scene, overrides, lambda config, adapters: run(config, as_of, Path(dataset), adapters), dataset
-    )
+    def act(config: SceneConfig, adapters: Adapters) -> dict[str, Any]:
+        if not _is_on_kubeflow():  # there it is the key of the cache too
+            require_times(config, as_of)
+        return run(config, as_of, Path(dataset), adapters)
+
+    return _step("prepare", scene, overrides, act, dataset)
 
 
 def teach(scene: str, overrides: str, dataset: str, teacher: str) -> dict[str, Any]:
@@ -207,6 +211,10 @@ def require_promotion(scene: str, overrides: str, is_required: bool, outcome: st
     _step(REQUIRING, scene, overrides, act)
 
 
+def _is_on_kubeflow() -> bool:
+    return "KFP_RUN_ID" in os.environ
+
+
 def _step(
     name: str,
     scene: str,
@@ -262,7 +270,9 @@ def _origin() -> Origin:
 def _registry() -> Registry:
     store = _store()
     beside = store.root.parent if isinstance(store, LocalStore) else _runs()
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{beside / 'mlflow.db'}")
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{beside / 'mlflow.db'}"
+    if not re.match(r"(https?|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?):", tracking):
+        raise RunError("DR-REG-008", f"MLFLOW_TRACKING_URI is {tracking}: neither a server's address nor a database's")
     artifacts = os.environ.get("DISTILREC_MLFLOW_ARTIFACTS")
     local = Path(artifacts) if artifacts else beside / "mlartifacts"
     return Registry(MlflowServer(tracking, local if tracking.startswith("sqlite:") else None), store)
@@ -273,8 +283,11 @@ def _runs() -> Path:
 
 
 def _where() -> str:
-    """The store's place."""
-    return os.environ.get("DISTILREC_STORE", str(_runs() / "store"))
+    """The store's place. Raises StoreError for one of a kind that there is not."""
+    location = os.environ.get("DISTILREC_STORE", "") or str(_runs() / "store")
+    if "://" in location and not location.startswith(SCHEME):
+        raise StoreError("DR-STORE-007", f"DISTILREC_STORE is {location}: neither s3://bucket/folder nor a folder")
+    return location
 
 
 def _store() -> Store:
@@ -384,6 +397,12 @@ def approve(scene: str, version: str, because: str) -> "Entry":
     from distilrec.steps.govern import approve as run
 
     return run(_scene_name(scene), version, because, _registry())
+
+
+def retire(scene: str, because: str) -> "Entry":
+    from distilrec.steps.govern import retire as run
+
+    return run(_scene_name(scene), because, _registry())
 
 
 def _scene_name(scene: str) -> str:

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,12 +23,13 @@ from distilrec.core.config import SceneConfig, content_hash
 from distilrec.core.errors import RunError
 from distilrec.core.revisions import REVISIONS
 from distilrec.io.files import text_at
-from distilrec.io.jsons import read_json, read_lines, write_json, write_text
+from distilrec.io.jsons import LinesOf, read_json, write_json, write_text
 from distilrec.io.page import render_markdown, render_page
 from distilrec.io.sources import fingerprint
 
 SECONDS_TO_STOP = 10.0
 POLL_SECONDS = 0.2
+FAILED = re.compile(r"Task .* finished with status .*FAILURE")
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
@@ -146,8 +149,7 @@ def run_scene(
         "parameters": {"scene": yaml.safe_dump(config), "as_of": run.as_of, "require_promotion": require_promotion},
     }
     write_json(scene.folder / "job.json", job)
-    temporary = scene.folder / "tmp"
-    temporary.mkdir()
+    temporary = Path(tempfile.mkdtemp(prefix="distilrec-", dir=os.environ.get("TMPDIR", scene.folder)))
     with (scene.folder / "pipeline.log").open("wb") as log, _stopped_by_signals():
         child = subprocess.Popen(
             [sys.executable, "-m", "distilrec.pipelines.retrain_scene", str(scene.folder / "job.json")],
@@ -158,11 +160,12 @@ def run_scene(
             start_new_session=True,
             pass_fds=[lock],
         )
+        progress = LinesOf(scene.folder / "progress.jsonl")
         try:
             while child.poll() is None:
-                watch(read_lines(scene.folder / "progress.jsonl"))
+                watch(progress.new())
                 time.sleep(POLL_SECONDS)
-            watch(read_lines(scene.folder / "progress.jsonl"))
+            watch(progress.new())
         finally:
             _end(child)
             shutil.rmtree(temporary, ignore_errors=True)
@@ -247,6 +250,8 @@ def join(run: Run) -> Path:
 
 
 def last_words(scene: SceneRun, lines: int = 15) -> str:
-    """The end of the pipeline's log, for a failure that nobody foresaw."""
-    text = (scene.folder / "pipeline.log").read_text(encoding="utf-8", errors="replace")
-    return "\n".join(text.splitlines()[-lines:])
+    """The end of what the step said that failed, for a failure that nobody foresaw; what the runner and the closing
+    task say after it is not the reason."""
+    said = (scene.folder / "pipeline.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    failed = next((row for row, line in enumerate(said) if FAILED.search(line)), len(said) - 1)
+    return "\n".join(said[max(0, failed + 1 - lines) : failed + 1])

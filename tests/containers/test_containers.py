@@ -33,7 +33,7 @@ search: {{width: 16, num_cells: 2, epochs: 3, batch_size: 16, learning_rate: 0.0
 retrain: {{max_epochs: 4, batch_size: 16, learning_rate: 0.02}}
 benchmark: {{seconds: 0.1}}
 gate:
-  above_markov: false
+  above_floors: false
   min_speedup_low: 0
   min_student_over_teacher: 0
   min_student_over_teacher_low: 0

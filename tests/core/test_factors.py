@@ -21,7 +21,7 @@ from distilrec.core.events import Sequences
 from distilrec.core.factors import BPR, USER_MODELS, NeuMF
 from distilrec.core.fit import DivergedError, Validation
 from distilrec.core.metrics import per_user
-from distilrec.core.ranked import NONE, TeacherRanking
+from distilrec.core.ranked import NONE, Law, TeacherRanking
 from distilrec.core.recommender import ModelScorer
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.split import Questions
@@ -72,7 +72,34 @@ def _trained(model, train: Sequences, epochs: int, teaching: UserTeaching | None
 def _teaching(teacher, student, train: Sequences, *names: str) -> UserTeaching:
     sizes = sizes_of_users(student, teacher, 20)
     terms = {name: TERMS[name](SETTINGS[name], sizes, generator(2)) for name in names}
-    return UserTeaching(teacher, ranking_by(teacher, Pairs.of(train), 10), terms, dict.fromkeys(names, 0.3))
+    ranking = ranking_by(teacher, Pairs.of(train), 10)
+    return UserTeaching(teacher, lambda: ranking, terms, dict.fromkeys(names, 0.3))
+
+
+def test_a_term_is_told_the_epoch_and_each_user_and_item_of_the_batch_once():
+    """Items of both signs count by half, as released."""
+    seen = []
+
+    class Listens(torch.nn.Module):
+        law = Law(3, 2, None)
+
+        def forward(self, pair, drawn):
+            seen.append((pair, drawn))
+            return torch.zeros(())
+
+    train, _ = _groups()
+    student, teacher, pairs = _made("bpr", 4), _made("bpr"), Pairs.of(train)
+    teaching = UserTeaching(teacher, lambda: ranking_by(teacher, pairs, 10), {"cd": Listens()}, {"cd": 1.0})
+    fit = UserFit(student, pairs, UserTraining(batch_size=len(pairs.users_P)), generator(), teaching)
+    list(fit.batches()), list(fit.batches())
+    assert [pair.epochs_done for pair, _ in seen] == [0, 1]
+    pair, drawn = seen[0]
+    assert torch.equal(pair.student.contexts()[0], student.users(torch.arange(NUM_USERS)))
+    assert len(drawn.interesting_NK) == NUM_USERS
+    positives = pairs.items_P.unique()
+    assert torch.equal(pair.items_I[: len(positives)], positives)
+    assert (pair.items_I[len(positives) :].diff() > 0).all(), "the negatives, each once"
+    assert (pair.item_weights_I == 0.5).all()
 
 
 @pytest.mark.parametrize("name", USER_MODELS)
@@ -137,7 +164,7 @@ def test_a_ranking_leaves_out_what_was_seen_and_users_without_a_pair_are_skipped
     scores = model.score(model.states(torch.arange(3))).detach()
     scores[0, :2] = -torch.inf
     assert torch.equal(ranked[:2], scores[:2].topk(5).indices)
-    assert sorted(ranked[2].tolist()) == [NONE, NONE, NONE, 0, 1]
+    assert sorted(ranked[2].tolist()) == [NONE, NONE, NONE, NONE, int(scores[2, 1] > scores[2, 0])], "the better half"
     assert 1 not in pairs.users_P
     negatives = pairs.unseen.one_each(pairs.users_P, generator())
     assert not {*zip(pairs.users_P.tolist(), negatives.tolist(), strict=True)} & {
@@ -155,7 +182,8 @@ def test_a_ranking_leaves_out_what_was_seen_and_users_without_a_pair_are_skipped
 def _teaching_of(teacher, student, pairs: Pairs) -> UserTeaching:
     sizes = sizes_of_users(student, teacher, 20)
     terms = {name: TERMS[name](SETTINGS[name], sizes, generator(2)) for name in TERMS}
-    return UserTeaching(teacher, ranking_by(teacher, pairs, 5), terms, dict.fromkeys(TERMS, 0.1))
+    ranking = ranking_by(teacher, pairs, 5)
+    return UserTeaching(teacher, lambda: ranking, terms, dict.fromkeys(TERMS, 0.1))
 
 
 @pytest.mark.parametrize("name", USER_MODELS)

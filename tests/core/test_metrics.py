@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distilrec.core import metrics
 from distilrec.core.events import Sequences
-from distilrec.core.metrics import bootstrap_mean, bootstrap_ratio, means, per_user, ranks_of, remove_seen
+from distilrec.core.metrics import Bootstrap, bootstrap_mean, means, per_user, ranks_of, remove_seen
 
 RANKS = np.array([1, 2, 10, 11, 500])
 
@@ -89,17 +89,35 @@ def test_ranking_by_counting_equals_ranking_a_masked_copy(data, num_items):
 
 def test_paired_bootstrap_of_equal_models_is_exactly_one():
     values = np.random.default_rng(0).random(50)
-    ratio = bootstrap_ratio(values, values, seed=1)
+    ratio = Bootstrap({"one": values, "same": values}, seed=1).ratio("one", "same")
     assert (ratio.value, ratio.low, ratio.high) == (1.0, 1.0, 1.0)
 
 
 def test_resamples_that_do_not_fit_into_memory_are_drawn_in_parts(monkeypatch):
-    values = np.random.default_rng(1).random((2, 50))
-    whole = bootstrap_mean(values[0], 0, 30), bootstrap_ratio(*values, 0, 30)
+    one, other = np.random.default_rng(1).random((2, 50))
+    whole = Bootstrap({"one": one, "other": other}, 0, 30)
     monkeypatch.setattr(metrics, "MOST_COUNTS", 7 * 50)
-    parts = bootstrap_mean(values[0], 0, 30), bootstrap_ratio(*values, 0, 30)
-    for one, other in zip(whole, parts, strict=True):
-        assert list(one.as_dict().values()) == pytest.approx(list(other.as_dict().values()), rel=1e-12)
+    parts = Bootstrap({"one": one, "other": other}, 0, 30)
+    assert _limits(parts.mean("one")) == pytest.approx(_limits(whole.mean("one")), rel=1e-12)
+    assert _limits(parts.ratio("one", "other")) == pytest.approx(_limits(whole.ratio("one", "other")), rel=1e-12)
+
+
+def _limits(interval):
+    return [interval.value, interval.low, interval.high]
+
+
+def test_a_paired_ratio_is_the_percentiles_of_resampled_users():
+    random = np.random.default_rng(4)
+    below = random.random(60)
+    above = 0.9 * below + 0.1 * random.random(60)
+    interval = Bootstrap({"above": above, "below": below}, seed=5, repeats=4000).ratio("above", "below")
+    plainly = []
+    for _ in range(4000):
+        users = random.integers(60, size=60)
+        plainly.append(above[users].mean() / below[users].mean())
+    assert interval.value == pytest.approx(above.mean() / below.mean(), rel=1e-12)
+    assert [interval.low, interval.high] == pytest.approx(np.quantile(plainly, [0.025, 0.975]).tolist(), abs=3e-3)
+    assert interval.high - interval.low < 0.06, "were the users not the same in both, it would be six times as wide"
 
 
 def test_interval_covers_the_mean_about_as_often_as_it_says():
@@ -112,6 +130,6 @@ def test_interval_covers_the_mean_about_as_often_as_it_says():
 
 
 def test_a_ratio_to_nothing_is_large_but_finite():
-    zeros, ones = np.zeros(5), np.ones(5)
-    assert bootstrap_ratio(ones, zeros, seed=0).value == 1e9
-    assert bootstrap_ratio(zeros, zeros, seed=0).value == 1.0
+    compared = Bootstrap({"zeros": np.zeros(5), "ones": np.ones(5)}, seed=0)
+    assert compared.ratio("ones", "zeros").value == 1e9
+    assert compared.ratio("zeros", "zeros").value == 1.0

@@ -1,5 +1,7 @@
 """DE, RRD, RD and CD for sequential students, beside the earth mover's distance."""
 
+from types import SimpleNamespace
+
 import torch
 
 from distilrec.core.batching import training_batches
@@ -16,6 +18,7 @@ from distilrec.core.cost import count_params
 from distilrec.core.distill import LayerDistillation
 from distilrec.core.fit import BatchRecord, Fit, TrainingData
 from distilrec.core.lessons import Distiller
+from distilrec.core.ranked import Law
 from distilrec.core.sequence_model import initialise
 from distilrec.core.state_terms import StateTerms, sizes_of_states
 from distilrec.core.teaching import LiveTeacher
@@ -68,6 +71,32 @@ def test_a_training_with_terms_resumes_bit_for_bit():
         list(fit.records())
     for name, tensor in straight.snapshot().tensors.items():
         assert torch.equal(tensor, resumed.snapshot().tensors[name]), name
+
+
+def test_a_term_is_told_the_epoch_the_items_and_what_was_next():
+    """Of every drawn position; what came next is never among the uninteresting."""
+    seen = []
+
+    class Listens(torch.nn.Module):
+        law = Law(3, 9, None)
+
+        def forward(self, pair, drawn):
+            seen.append((pair, drawn))
+            return torch.zeros(())
+
+    teacher, batch = sasrec(width=16), torch.arange(40) % 10
+    terms = StateTerms(teacher, {"cd": Listens()}, {"cd": 1.0}, batches_per_epoch=2, most_positions=15)
+    hidden, named = torch.randn(1, 40, 16, generator=generator()), torch.arange(6).expand(40, -1)
+    taught = SimpleNamespace(hidden_TNE=hidden, soft=SimpleNamespace(ids_NM=named))
+    for _ in range(5):
+        terms(torch.randn(40, 8), torch.randn(12, 8), batch, taught, generator())
+    assert [pair.epochs_done for pair, _ in seen] == [0, 0, 1, 1, 2]
+    pair, drawn = seen[0]
+    targets = batch[torch.randperm(40, generator=generator())[:15]]
+    assert torch.equal(pair.items_I, targets.unique())
+    torch.testing.assert_close(pair.item_weights_I.sum(), torch.tensor(15.0))
+    assert len(drawn.uninteresting_NL) == 15
+    assert not (drawn.uninteresting_NL == targets[:, None]).any()
 
 
 def test_the_total_has_the_terms_weighed():

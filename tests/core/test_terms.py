@@ -73,7 +73,7 @@ def test_what_is_missing_counts_for_nothing():
     torch.testing.assert_close(padded, minus_log_likelihood(x, y))
 
 
-def _ranking(num_rows: int, num_items: int = 12, num_listed: int = 6) -> TeacherRanking:
+def _ranking(num_rows: int, num_items: int = 12, num_listed: int = 5) -> TeacherRanking:
     """Of each row the first two items are observed, and the last ones listed."""
     rows = torch.arange(num_rows).repeat_interleave(2)
     listed = torch.arange(num_items - 1, num_items - 1 - num_listed, -1).expand(num_rows, -1)
@@ -91,6 +91,22 @@ def test_interesting_ranks_follow_their_law():
             exact = p[i] * p[j] / (1 - p[i]) + p[j] * p[i] / (1 - p[j])
             found = float(((ranks[:, 0] == i) & (ranks[:, 1] == j)).float().mean())
             assert found == pytest.approx(exact, abs=5 * np.sqrt(exact / num_rows)), (i, j)
+
+
+def test_of_what_is_unseen_the_better_half_is_listed_at_most():
+    """Were all of it listed, nothing would stand below: RD would weigh nothing, RRD would say nothing but the order."""
+    drawn = _ranking(3, num_listed=10).draw(Law(10, 10, None), generator())
+    assert drawn.interesting_NK.tolist() == [[11, 10, 9, 8, 7] + [NONE] * 5] * 3
+    assert sorted(drawn.uninteresting_NL[0].tolist()) == [NONE] * 5 + [2, 3, 4, 5, 6]
+
+
+def test_rankings_of_parts_join_to_that_of_all():
+    whole, parts = _ranking(5), [_ranking(2), _ranking(3)]
+    joined = TeacherRanking.joined(parts)
+    for law in (Law(4, 3, 2.0), Law(3, 5, None)):
+        ours, theirs = (one.draw(law, generator()) for one in (whole, joined))
+        assert torch.equal(ours.interesting_NK, theirs.interesting_NK)
+        assert torch.equal(ours.uninteresting_NL, theirs.uninteresting_NL)
 
 
 def test_the_plain_way_draws_by_the_same_law():
@@ -113,18 +129,18 @@ def test_the_first_items_without_sampling():
 def test_what_is_drawn_is_ordered_different_and_of_the_right_kind_at_any_temperature(temperature, seed):
     drawn = _ranking(3).draw(Law(4, 3, temperature), generator(seed))
     assert (drawn.ranks_NK.diff(dim=1) > 0).all()
-    assert drawn.interesting_NK.min() >= 6
+    assert drawn.interesting_NK.min() >= 7
     for row in drawn.uninteresting_NL.tolist():
-        assert len(set(row)) == 3 and set(row) <= {2, 3, 4, 5}
+        assert len(set(row)) == 3 and set(row) <= {2, 3, 4, 5, 6}
 
 
 def test_a_user_with_fewer_candidates_than_are_asked_for():
-    """Eight items: row 0 has seen six and lists the other two, row 1 has seen none and lists three."""
+    """Eight items: row 0 has seen six and lists one of the other two, row 1 has seen none and lists three."""
     ranked = torch.tensor([[7, 6, NONE], [5, 0, 1]])
     ranking = TeacherRanking.of(ranked, torch.zeros(6, dtype=torch.int64), torch.arange(6), 8)
     drawn = ranking.draw(Law(40, 40, 10.0), generator())
-    assert drawn.interesting_NK.tolist() == [[7, 6, NONE], [5, 0, 1]]
-    assert (drawn.uninteresting_NL[0] == NONE).all()
+    assert drawn.interesting_NK.tolist() == [[7, NONE, NONE], [5, 0, 1]]
+    assert sorted(drawn.uninteresting_NL[0].tolist())[-2:] == [NONE, 6]
     assert sorted(drawn.uninteresting_NL[1].tolist())[-5:] == [2, 3, 4, 6, 7]
     assert (drawn.uninteresting_NL[1] == NONE).sum() == 35
 
@@ -255,6 +271,36 @@ def test_terms_skip_items_that_are_not_there(name):
     bare = term(pair, Drawn(short, ranks, others))
     more = Drawn(torch.cat([short, gone], 1), torch.arange(3).expand(4, -1), others)
     torch.testing.assert_close(term(pair, more), bare)
+
+
+def test_cd_by_hand():
+    """Cross-entropy towards sigmoid(teacher / calibration)."""
+    student, teacher = (_Table(1, 1, num_contexts=1) for _ in range(2))
+    for view, slope in ((student, 0.5), (teacher, 2.0)):
+        view.contexts_ND, view.items_VD = torch.full((1, 1), slope), torch.arange(12.0)[:, None]
+    drawn = Drawn(torch.tensor([[2, 1, NONE]]), torch.tensor([[0, 1, 2]]), torch.empty(1, 0, dtype=torch.int64))
+    pair = Pair(student, teacher, torch.arange(0), torch.ones(0), epochs_done=0, generator=generator())
+    cd = TERMS["cd"](Collaborative(num_sampled=3, calibration=4.0), Sizes(((1, 1),), ((1, 1),), 12, 9), generator())
+    wanted, given = (1 / (1 + np.exp(-np.array(logits))) for logits in ([1.0, 0.5], [1.0, 0.5]))
+    expected = -(wanted * np.log(given) + (1 - wanted) * np.log(1 - given)).sum()
+    assert cd(pair, drawn).item() == pytest.approx(float(expected))
+    other = TERMS["cd"](Collaborative(num_sampled=3, calibration=1.0), Sizes(((1, 1),), ((1, 1),), 12, 9), generator())
+    wanted = 1 / (1 + np.exp([-4.0, -2.0]))
+    expected = -(wanted * np.log(given) + (1 - wanted) * np.log(1 - given)).sum()
+    assert other(pair, drawn).item() == pytest.approx(float(expected))
+
+
+def test_the_experts_selection_hardens_from_epoch_to_epoch(monkeypatch):
+    """Geometrically from the first to the last, where it stays."""
+    asked = []
+    monkeypatch.setattr(Experts, "forward", lambda *given: asked.append(given[4]) or torch.zeros(()))
+    knobs = DistillationExperts(num_experts=2, temperature_start=1.0, temperature_end=1e-4)
+    term = TERMS["de"](knobs, Sizes(((3, 5),), ((3, 5),), 12, 3), generator())
+    nothing = torch.empty(4, 0, dtype=torch.int64)
+    for epoch in range(4):
+        pair = Pair(_Table(3, 1), _Table(5, 2), torch.arange(5), torch.ones(5), epoch, generator())
+        term(pair, Drawn(nothing, nothing, nothing))
+    assert asked[::2] == asked[1::2] == pytest.approx([1.0, 1e-2, 1e-4, 1e-4])
 
 
 def test_rd_by_hand():

@@ -39,6 +39,20 @@ def _refused(text, code, *words, overrides=""):
         (GOOD + "seed: 2024-02-30\n", "DR-CONF-001", ("'2024-02-30'", "line 3")),
         (GOOD + "seed: !!bool foo\n", "DR-CONF-001", ("'foo' is no bool", "line 3")),
         (GOOD + "teach: {width: 8}\nteach: {num_heads: 1}\n", "DR-CONF-001", ("'teach' is written twice", "line 4")),
+        (GOOD + "prepare: {valid_days: 3}\n", "DR-CONF-005", ("valid_days 3", "split temporal")),
+        (GOOD + "retrain: {terms: {de: {}, rrd: }}\n", "DR-CONF-001", ("'rrd' has no value: write {}", "line 3")),
+        (GOOD + "retrain: {terms: {rrd: {num_interesting: 200}}}\n", "DR-CONF-005", ("terms.rrd draws 200", "128")),
+        (
+            GOOD + "retrain: {terms: {de: {temperature_start: 0.1, temperature_end: 5}}}\n",
+            "DR-CONF-005",
+            ("5.0", "0.1"),
+        ),
+        (GOOD + "retrain: {terms: {cd: {}}, distillation: {share: 0}}\n", "DR-CONF-005", ("terms cd", "share is 0")),
+        (
+            GOOD + "search: {space: adarec-as-released}\nretrain: {terms: {de: {}, rd: {}}}\n",
+            "DR-CONF-005",
+            ("terms de, rd", "adarec-as-released"),
+        ),
         (GOOD + "x: " + "[" * 3000, "DR-CONF-001", ("hundreds deep", "line 3")),
     ],
 )

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import signal
 import subprocess
 import sys
@@ -96,6 +97,18 @@ def test_checkpoints_fall_back_to_the_newest_that_is_whole(tmp_path):
     newest.write_bytes(newest.read_bytes()[:-4])
     snapshot, history = checkpoints.latest()
     assert (snapshot.values, snapshot.tensors["w"].tolist(), len(history)) == ({"epoch": 2}, [2.0, 2.0], 2)
+    (tmp_path / checkpoints.prefix / "000002.json").write_text('{"epoch": 2, "val')
+    assert checkpoints.latest() is None, "none is whole any more"
+
+
+def test_what_a_newer_distilrec_says_besides_is_passed_over(tmp_path):
+    """So that its image can be rolled back."""
+    log = PromotionLog(LocalStore(tmp_path), "scene")
+    entry = Entry(1, "scene", "1", "promoted", ("fine", "fast"), "1", "2026", "c", "", "me", "now")
+    assert log.append(entry)
+    path = tmp_path / "promotions" / "scene" / "000001.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mood": ["good"]}))
+    assert log.latest() == entry
 
 
 def test_a_promotion_number_is_taken_once(tmp_path):

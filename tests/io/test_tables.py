@@ -203,6 +203,38 @@ def test_a_sequence_column_orders_events_of_one_time(tmp_path, form):
             _read(path, columns=columns)
 
 
+@pytest.mark.parametrize("has_sequence", [False, True])
+def test_what_is_said_twice_is_said_once(tmp_path, has_sequence):
+    """With a sequence column, equal rows are those that are equal in it too."""
+    rows = ["u,a,1,1", "u,b,2,2", "u,a,1,1", "u,a,3,3", "w,a,1,1", "u,b,2,9", "u,b,2,2"]
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp,place\n" + "\n".join(rows))
+    events = _read(tmp_path / "log.csv", columns={"sequence": "place"} if has_sequence else {})
+    names = [events.item_ids[code].as_py() for code in events.items]
+    assert events.num_duplicates == (2 if has_sequence else 3)
+    assert sorted(zip(names, events.times, strict=True)) == [
+        ("a", 1),
+        ("a", 1),
+        ("a", 3),
+        *[("b", 2)] * (1 + has_sequence),
+    ]
+
+
+def test_a_folder_whose_files_a_table_log_governs_is_refused(tmp_path):
+    """The log may say that some of them were replaced."""
+    (tmp_path / "_delta_log").mkdir()
+    (tmp_path / "_delta_log" / "0.json").write_text("{}")
+    (tmp_path / "part.csv").write_text(HEADER + "a,b,1\n")
+    _refused(tmp_path, "DR-DATA-002", "_delta_log")
+
+
+def test_an_item_table_of_other_items_is_refused(tmp_path):
+    (tmp_path / "log.csv").write_text(HEADER + "a,1.0,1\n")
+    (tmp_path / "items.csv").write_text("item_id,title\n1,One\n")
+    items = {"path": str(tmp_path / "items.csv")}
+    with pytest.raises(DataError, match=r"items\.csv.* names none of the items of .*log\.csv, such as 1\.0"):
+        _read(tmp_path / "log.csv", items=items)
+
+
 def test_a_folder_is_read_as_one_file_in_the_order_of_names(tmp_path):
     folder = tmp_path / "events"
     for day, rows in (("02", "b,y,2\na,x,1\n"), ("01", "a,y,1\n"), ("03", "")):
@@ -236,14 +268,14 @@ def test_a_folder_is_read_as_one_file_in_the_order_of_names(tmp_path):
 
 def test_whole_numbers_and_text_name_the_same_ids_in_a_folder(tmp_path):
     for name, kind in (("1", pa.int64()), ("2", pa.string())):
-        table = pa.table({"user_id": [1, 2], "item_id": [7, 8], "timestamp": [1, 2]})
+        table = pa.table({"user_id": [1, 2], "item_id": [7, 8], "timestamp": [int(name), 3]})
         table = table.set_column(1, "item_id", table["item_id"].cast(kind))
         pq.write_table(table, tmp_path / f"{name}.parquet")
     empty = pa.table({name: pa.nulls(0) for name in ("user_id", "item_id", "timestamp")})
     pq.write_table(empty, tmp_path / "0.parquet")
     events = _read(tmp_path)
     assert events.user_ids.to_pylist() == [1, 2] and events.item_ids.to_pylist() == ["7", "8"]
-    assert events.items.tolist() == [0, 1, 0, 1]
+    assert events.items.tolist() == [0, 1, 0] and events.num_duplicates == 1
 
 
 @pytest.mark.parametrize("bad", ["2020-02-30", "soon", "5"])

@@ -1,16 +1,22 @@
 """Promotions by hand, against a real registry in a file."""
 
+from dataclasses import replace
+
 import pytest
 from mlflow.exceptions import MlflowException
 
 from distilrec import entry
 from distilrec.core.errors import ArtifactError, RunError
 from distilrec.io.mlflow_server import MlflowServer
+from distilrec.io.progress import Progress
 from distilrec.io.promotions import entry_after
 from distilrec.io.registry import Registry
+from distilrec.io.scenes import load_scene
 from distilrec.io.store import LocalStore
 from distilrec.io.tracking import Origin, StepRecord, Tracking
-from distilrec.steps.govern import approve, history, rollback
+from distilrec.steps.adapters import Adapters
+from distilrec.steps.govern import approve, history, retire, rollback
+from distilrec.steps.prepare import prepare
 
 SCENE, MODEL = "shop", "ranker-shop"
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow, pandas and pydantic warn of one another
@@ -69,6 +75,34 @@ def test_rollbacks_walk_back_through_who_was_in_charge_and_end(registry):
     assert [(one.champion, one.rollback) for one in walked] == [("3", "2"), ("2", "1"), ("1", "")]
     with pytest.raises(RunError, match="no version to roll back to"):
         rollback(SCENE, "clicks fell", registry)
+
+
+def test_after_a_retirement_nobody_is_in_charge_and_nothing_is_left_to_roll_back_to(registry):
+    """Also of a champion that MLflow has lost."""
+    registry.server.client().delete_model_version(MODEL, "3")
+    assert retire(SCENE, "its disk is gone", registry).champion == ""
+    assert registry.champion(SCENE) is None
+    aliases, verdicts = _shown(registry)
+    assert aliases == {"challenger": "4"} and verdicts == {"1": "promoted", "2": "promoted", "4": "held"}
+    with pytest.raises(RunError, match="no version in charge"):
+        retire(SCENE, "again", registry)
+    with pytest.raises(RunError, match="no version to roll back to"):
+        rollback(SCENE, "clicks fell", registry)
+    assert approve(SCENE, "1", "to begin again", registry).rollback == ""
+
+
+def test_a_lost_champion_is_refused_before_anything_is_trained(registry, tmp_path):
+    config = load_scene(f"scene: {SCENE}\ndata: {{source: synthetic, num_users: 60}}\n")
+    tracking = Tracking(registry.server, registry.store, Origin(""))
+    adapters = Adapters(registry.store, Progress(None, "prepare"), registry, tracking, 0.0)
+    prepare(config, "", tmp_path / "with", adapters)
+    registry.server.client().delete_model_version(MODEL, "3")
+    with pytest.raises(ArtifactError, match="ranker-shop has no version 3") as refused:
+        prepare(config, "", tmp_path / "without", adapters)
+    assert refused.value.code == "DR-REG-001"
+    elsewhere = Registry(MlflowServer(f"sqlite:///{tmp_path}/new.db", None), registry.store)
+    with pytest.raises(ArtifactError, match="ranker-shop has no version 3"):
+        prepare(config, "", tmp_path / "without", replace(adapters, registry=elsewhere))
 
 
 def test_what_is_approved_has_the_registrys_name_and_is_not_in_charge_yet(registry):

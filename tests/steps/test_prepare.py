@@ -8,8 +8,10 @@ from distilrec.core.errors import ConfigError, DataError
 from distilrec.core.evaluation import MISS
 from distilrec.core.split import Questions, Split
 from distilrec.io.scenes import load_scene
+from distilrec.io.store import LocalStore
 from distilrec.io.tables import Dataset, canonical_sha256, read_dataset, write_dataset
 from distilrec.steps.evaluate import rank_on_own_catalogue
+from distilrec.steps.plan import plan
 from distilrec.steps.prepare import floors
 from distilrec.steps.prepared import prepared
 from tests.conftest import SHARED, chain
@@ -80,8 +82,9 @@ def test_without_order_a_history_is_a_set_in_an_order_of_the_ids_that_later_even
         assert len(after) == len(row) + 1 and [item for item in after if item in row] == row
     firsts = [row.index(min(row)) / (len(row) - 1) for row in up]
     assert 0.3 < np.mean(firsts) < 0.7, "an order that has nothing to do with the ids themselves"
+    assert prepared(scene, "2020-01-01")[1] == manifest, "on Kubeflow it says which day's data they are, no more"
     with pytest.raises(ConfigError, match=r"as_of = 2020-01-01 needs data\.columns\.time"):
-        prepared(scene, "2020-01-01")
+        plan(scene, "2020-01-01", LocalStore(tmp_path))
     with pytest.raises(ConfigError, match=r"order time needs data\.columns\.time"):
         load_scene(f"scene: shop\ndata: {data}\n")
 

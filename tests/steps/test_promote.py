@@ -19,7 +19,7 @@ from tests.s3server import s3_environment, s3_server
 GOOD = {"value": 1.2, "low": 1.1, "high": 1.3}
 SUMMARY = {
     "student_over_teacher": GOOD,
-    "ndcg10": {"student": {"value": 0.3}, "markov": {"value": 0.2}},
+    "ndcg10": {"student": {"value": 0.3}, "popularity": {"value": 0.01}, "markov": {"value": 0.2}},
     "p50_ratios": {"teacher_onnx_over_student_onnx": {"value": 9.0, "low": 8.0, "high": 10.0}},
     "num_test_users": 1000,
     "champion": None,

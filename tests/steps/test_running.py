@@ -227,3 +227,13 @@ def test_where_outputs_may_come_from_a_cache_the_day_must_be_said(tmp_path, as_o
     with pytest.raises(RunError, match="MLFLOW_TRACKING_URI names no server"):
         open_run(CONFIG, "2026-01-31", True, replace(mine, store=in_bucket))
     assert Lease(mine.store, "shop", "").newest() is None
+
+
+def test_without_times_a_day_means_something_on_kubeflow_alone(tmp_path, monkeypatch):
+    """There it is the key of prepare's cache."""
+    timeless = "scene: shop\ndata: {source: file, path: x, columns: {time: null}}\nprepare: {order: none}\n"
+    mine = adapters(tmp_path, "shop-timeless")
+    with pytest.raises(ConfigError, match=r"as_of = 2026-01-31 needs data\.columns\.time"):
+        open_run(load_scene(timeless), "2026-01-31", False, mine)
+    with pytest.raises(RunError, match="names no bucket"):  # the next thing that it asks for
+        open_run(load_scene(timeless), "2026-01-31", True, mine)

@@ -58,6 +58,7 @@ def _log():
             item = f"new{generator.integers(40)}" if is_new else f"i{generator.integers(25)}"
             log.append((f"u{user}", item, int(4 * when) * DAY // 4))
     log.append(("u0", "i0", NUM_DAYS * DAY))
+    log = list(dict.fromkeys(log))
     return [log[row] for row in generator.permutation(len(log))]
 
 

@@ -61,7 +61,7 @@ search: {{space: fixed, width: {PHI}}}
 retrain: {{max_epochs: 2, factors: {FACTORS}, terms: {{de: {{num_experts: 3}}, rrd: {{}}, rd: {{}}, cd: {{}}}}}}
 benchmark: {{repeats: 100, warmup: 1, batch_sizes: [1, 2], seconds: 0.05}}
 serve: {{min_index_recall: 0}}
-gate: {{min_student_over_teacher: 0, min_student_over_teacher_low: 0, min_speedup_low: 0, above_markov: false}}
+gate: {{min_student_over_teacher: 0, min_student_over_teacher_low: 0, min_speedup_low: 0, above_floors: false}}
 """
 SERVED = {"bpr": "indexed", "neumf": "float32"}
 

@@ -126,19 +126,29 @@ class Loss(Closed):
         return "softmax" if num_items <= self.softmax_up_to else "sampled-softmax"
 
 
-class Training(Closed):
-    """What every training of weights needs."""
+def _require_falling(where: str, start: float, end: float) -> None:
+    if end > start:
+        raise ConfigError("DR-CONF-005", f"{where}: temperature_end {end} is above temperature_start {start}")
+
+
+class Descent(Closed):
+    """What moves weights."""
 
     learning_rate: float = Field(2e-3, gt=0, le=1)
-    """Peak; a linear warm-up over the first epoch, then half a cosine to zero."""
+    """After a linear warm-up over the first epoch: of a search constant, else half a cosine to zero."""
     weight_decay: float = Field(0.01, ge=0, le=1)
     batch_size: int = Field(32, ge=1, le=65_536)
     """Windows. Small batches need fewer epochs; on two cores the time per epoch hardly changes from 32 to 128."""
+    gradient_clip: float = Field(5.0, gt=0)
+    """Global norm (AdaRec code)."""
+
+
+class Training(Descent):
+    """Until validation says that it is enough."""
+
     max_epochs: int = Field(20, ge=1, le=10_000)
     patience: int = Field(5, ge=1, le=10_000)
     """Epochs without a better validation NDCG@10 before it stops."""
-    gradient_clip: float = Field(5.0, gt=0)
-    """Global norm (AdaRec code)."""
 
 
 class UserTraining(Closed):
@@ -223,10 +233,15 @@ class DistillationExperts(Closed):
 
     weight: float = Field(1e-2, ge=0, le=1e6)
     num_experts: int = Field(30, ge=1, le=1000)
-    temperature_start: float = Field(1.0, gt=0, le=100)
+    temperature_start: float = Field(1.0, ge=1e-12, le=100)
     """Of the selection's Gumbel-softmax, in the first epoch."""
-    temperature_end: float = Field(1e-10, gt=0, le=100)
+    temperature_end: float = Field(1e-10, ge=1e-12, le=100)
     """In the last of `max_epochs`; a training that stops early never sees it."""
+
+    @model_validator(mode="after")
+    def _temperature_falls(self) -> "DistillationExperts":
+        _require_falling("de", self.temperature_start, self.temperature_end)
+        return self
 
 
 class RelaxedRanking(Closed):
@@ -237,8 +252,8 @@ class RelaxedRanking(Closed):
     """By rank, anew each epoch, or each batch of a sequential student; or the teacher's first ones, which its authors
     later found better."""
     num_interesting: int = Field(40, ge=1, le=10_000)
-    num_uninteresting: int = Field(40, ge=0, le=10_000)
-    temperature: float = Field(10.0, gt=0, le=1e6)
+    num_uninteresting: int = Field(40, ge=0, le=1000)
+    temperature: float = Field(10.0, ge=1e-6, le=1e6)
     """T of the chance exp(-rank / T)."""
 
 
@@ -252,7 +267,7 @@ class PointwiseRanking(Closed):
     """T of the weight exp(-rank / T)."""
     mu: float = Field(0.1, gt=0, le=1e6)
     """Of the weight tanh(mu * difference of the ranks)."""
-    num_sampled: int = Field(100, ge=1, le=100_000)
+    num_sampled: int = Field(100, ge=1, le=1000)
     """Items from which the student's rank is estimated."""
     warm_up: float = Field(0.05, ge=0, le=1)
     """The share of `max_epochs` before the difference of the ranks counts: an untrained student's ranks say nothing."""
@@ -264,7 +279,7 @@ class Collaborative(Closed):
     weight: float = Field(1e-3, ge=0, le=1e6)
     """Not tuned."""
     num_sampled: int = Field(40, ge=1, le=10_000)
-    temperature: float = Field(10.0, gt=0, le=1e6)
+    temperature: float = Field(10.0, ge=1e-6, le=1e6)
     """T of the chance exp(-rank / T)."""
     calibration: float = Field(1.0, gt=0, le=1e6)
     """The teacher's scores are divided by it before they become probabilities."""
@@ -283,6 +298,12 @@ class Terms(Closed):
         named = {"de": self.de, "rrd": self.rrd, "rd": self.rd, "cd": self.cd}
         return {name: knobs.weight for name, knobs in named.items() if knobs is not None}
 
+    def drawn(self) -> dict[str, int]:
+        """How many of the teacher's items a context has, by term."""
+        drawn = {"rrd": self.rrd.num_interesting} if self.rrd else {}
+        drawn |= {"rd": self.rd.num_positives} if self.rd else {}
+        return drawn | ({"cd": self.cd.num_sampled} if self.cd else {})
+
 
 class Budget(Closed):
     """What the student may cost at most; the search adapts its weight on cost to meet it. All that are set hold."""
@@ -292,7 +313,7 @@ class Budget(Closed):
     encoder_params: int | None = Field(None, ge=0)
     """Without embeddings."""
     p50_ms: float | None = Field(None, gt=0)
-    """Of one user's request in exported form, by the latency table: at most 15 % more when measured."""
+    """Of one user's request in exported form, by the latency table; the report warns of more than 15 % above it."""
     joules: float | None = Field(None, gt=0)
     """Of a thousand such requests, by the latency table of a machine that counts its energy."""
 
@@ -344,7 +365,7 @@ MOST_ARCHITECTURES = 5_000
 """With widths of their own: the best within a budget is found by going through all."""
 
 
-class Search(Closed):
+class Search(Descent):
     space: Literal["cell", "transformer", "fixed", "adarec-as-released"] = "cell"
     """Cell: AdaRec's. Transformer: DNS-Rec's. Fixed: no search; `width`, `num_cells`, `num_nodes` and `operation` are
     the student (of BPR and NeuMF the width alone), and nothing is trained before `retrain`. As released: AdaRec with
@@ -365,11 +386,6 @@ class Search(Closed):
     num_nodes: int = Field(3, ge=1, le=8)
     dropout: float = Field(0.1, ge=0, le=0.99)
     epochs: int = Field(12, ge=1, le=10_000)
-    batch_size: int = Field(32, ge=1, le=65_536)
-    learning_rate: float = Field(2e-3, gt=0, le=1)
-    """Of the weights; constant after a linear warm-up over the first epoch."""
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    gradient_clip: float = Field(5.0, gt=0)
     architecture_learning_rate: float = Field(0.05, gt=0, le=10)
     """Adam moves a logit by about this much a step. The release's 2e-5 leaves the distributions uniform."""
     architecture_every: int = Field(2, ge=1, le=1000)
@@ -401,11 +417,7 @@ class Search(Closed):
 
     @model_validator(mode="after")
     def _temperature_falls(self) -> "Search":
-        if self.temperature_end > self.temperature_start:
-            raise ConfigError(
-                "DR-CONF-005",
-                f"search: temperature_end {self.temperature_end} is above temperature_start {self.temperature_start}",
-            )
+        _require_falling("search", self.temperature_start, self.temperature_end)
         return self
 
     @model_validator(mode="after")
@@ -466,7 +478,7 @@ class Search(Closed):
 
     @model_validator(mode="after")
     def _some_epochs_decide(self) -> "Search":
-        if self.architecture_after >= self.epochs:
+        if self.space != "fixed" and self.architecture_after >= self.epochs:
             raise ConfigError(
                 "DR-CONF-005",
                 f"search: epochs {self.epochs} leave no architecture step after architecture_after "
@@ -489,6 +501,15 @@ class Retrain(Training):
     factors: UserTraining = UserTraining()
     """BPR and NeuMF only, in place of learning_rate, weight_decay, batch_size and gradient_clip. Of the distillation
     they read `terms`, added with their weights, and `distillation.named_items`, of each user."""
+
+    @model_validator(mode="after")
+    def _the_teacher_names_enough(self) -> "Retrain":
+        for name, drawn in self.terms.drawn().items():
+            if drawn > self.distillation.named_items:
+                words = f"retrain: terms.{name} draws {drawn} of the teacher's items"
+                named = f"distillation.named_items names {self.distillation.named_items}"
+                raise ConfigError("DR-CONF-005", f"{words}, {named}")
+        return self
 
 
 class Evaluate(Closed):
@@ -525,6 +546,11 @@ class Serve(Closed):
         """What it is called among the latencies."""
         return {"float32": "student_onnx", "int8": "student_int8", "indexed": "student_indexed"}[self.variant]
 
+    @property
+    def speedup(self) -> str:
+        """What the gate's ratio of latencies is called."""
+        return f"teacher_onnx_over_{self.timed}"
+
 
 class Benchmark(Closed):
     repeats: int = Field(300, ge=100, le=100_000)
@@ -548,7 +574,7 @@ class Gate(Closed):
     min_change_to_champion_low: float = Field(-0.10, ge=-1, le=10)
     min_speedup_low: float = Field(2.0, ge=0, le=1000)
     """Lower end of the p50 speed-up over the teacher, both in exported form."""
-    above_markov: bool = True
+    above_floors: bool = True
 
 
 class SceneConfig(Closed):
@@ -577,6 +603,12 @@ class SceneConfig(Closed):
     def _order_and_split_need_times(self) -> "SceneConfig":
         if isinstance(self.data, FileData) and self.data.columns.time is None and self.prepare.order == "time":
             raise ConfigError("DR-CONF-005", "prepare: order time needs data.columns.time, which is null")
+        days = {name: getattr(self.prepare, name) for name in ("valid_days", "test_days")}
+        for name, value in days.items():
+            if self.prepare.split != "temporal" and value != Prepare.model_fields[name].default:
+                raise ConfigError(
+                    "DR-CONF-005", f"prepare: {name} {value} needs split temporal, which is leave-one-out"
+                )
         if self.prepare.split == "temporal" and self.prepare.order == "none":
             raise ConfigError("DR-CONF-005", "prepare: split temporal needs order time, which is none")
         return self
@@ -588,6 +620,19 @@ class SceneConfig(Closed):
             raise ConfigError("DR-CONF-005", f"teach: model {model} needs search.space fixed, which is {space}")
         if model == "neumf" and self.serve.variant == "indexed":
             raise ConfigError("DR-CONF-005", "serve: variant indexed finds inner products, and neumf's scores are none")
+        return self
+
+    @model_validator(mode="after")
+    def _terms_are_heard(self) -> "SceneConfig":
+        if self.teach.knows_users or not self.retrain.terms.weights():
+            return self
+        named = f"retrain: terms {', '.join(self.retrain.terms.weights())}"
+        if self.search.space == "adarec-as-released":
+            raise ConfigError(
+                "DR-CONF-005", f"{named} need a student that is distilled, as adarec-as-released's is not"
+            )
+        if self.retrain.distillation.share == 0:
+            raise ConfigError("DR-CONF-005", f"{named} count for nothing: retrain.distillation.share is 0")
         return self
 
     @property

@@ -109,7 +109,8 @@ CATALOGUE: dict[str, Kind] = {
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
     "DR-REG-001": Kind(
         "a registry without the champion that the promotion log names",
-        "point MLFLOW_TRACKING_URI at the registry that holds it, use other --runs, or approve a version that is there",
+        "point MLFLOW_TRACKING_URI at the registry that holds it, use other --runs, approve a version that is "
+        "there, or, if the champion is lost, `distilrec retire SCENE --because ...`",
     ),
     "DR-REG-002": Kind(
         "a scene without a champion",

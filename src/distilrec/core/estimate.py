@@ -11,9 +11,12 @@ FIXED_SECONDS = dict(zip(STEPS, (4.0, 6.0, 10.0, 8.0, 20.0, 10.0, 12.0, 20.0), s
 NUMBERS_OF_THREADS = 2
 """That requests are timed with: one and all."""
 
-
 PARAMETER_UPDATE = 100
 """What a step of Adam costs for each parameter, in multiply-adds: of a user model it moves all, whatever the batch."""
+DRAWN_ITEM = 2500
+"""What each item that a distillation term draws for a context costs beside its score."""
+EXPERTS_ASKED = 0.25
+"""Of all, over a training in which the selection's temperature falls."""
 RANKING = 50
 """What each score of a validation costs beside its computation."""
 
@@ -35,13 +38,25 @@ def _of_users(config: SceneConfig, num_users: int, num_events: int, num_items: i
         return 6 * num_events * width + updates + asked * num_items * (width + RANKING)
 
     teach, retrain = config.teach, config.retrain
+    batch = retrain.factors.batch_size
+    told = _of_terms(config, min(batch, num_users), 2 * min(batch, num_items)) * -(-num_events // batch)
     return {
         "teach": teach.max_epochs * epoch(teach.width, teach.factors),
-        "retrain": retrain.max_epochs * epoch(config.search.width, retrain.factors),
+        "retrain": retrain.max_epochs * (epoch(config.search.width, retrain.factors) + told),
     }
 
 
-def _of_histories(config: SceneConfig, _: int, num_events: int, num_items: int) -> dict[str, float]:
+def _of_terms(config: SceneConfig, num_contexts: float, num_items: float) -> float:
+    """Of a batch, with the gradients."""
+    terms, width, wide = config.retrain.terms, config.search.width, config.teach.width
+    drawn = sum(terms.drawn().values()) + (terms.rrd.num_uninteresting if terms.rrd else 0)
+    drawn += terms.rd.num_sampled if terms.rd else 0
+    experts = terms.de.num_experts * EXPERTS_ASKED if terms.de else 0.0
+    of_an_expert = 4 * (width + wide) * (width + wide) // 2
+    return num_contexts * drawn * (DRAWN_ITEM + 6 * width) + experts * (num_contexts + num_items) * of_an_expert
+
+
+def _of_histories(config: SceneConfig, num_users: int, num_events: int, num_items: int) -> dict[str, float]:
     search, retrain = config.search, config.retrain
     scored = num_items if config.loss.kind_for(num_items) == "softmax" else config.loss.num_negatives
     teacher_pass = _teacher_pass(config)
@@ -56,7 +71,11 @@ def _of_histories(config: SceneConfig, _: int, num_events: int, num_items: int) 
         "search": 0.0 if search.space == "fixed" else asking + search.epochs * searched,
         "retrain": asking + retrain.max_epochs * distilled,
     }
-    return {step: num_events * work for step, work in per_event.items()}
+    work = {step: num_events * each for step, each in per_event.items()}
+    positions = retrain.batch_size * min(config.max_length, num_events / num_users)
+    told = min(positions, retrain.term_positions)
+    work["retrain"] += retrain.max_epochs * num_events / positions * _of_terms(config, told, min(told, num_items))
+    return work
 
 
 def _teacher_pass(config: SceneConfig) -> int:

@@ -1,4 +1,4 @@
-"""From interaction events to sequences: filtering to a fixed point, order, split.
+"""From interaction events to sequences: filtering to a fixed point, and order.
 
 Events are three equally long arrays: user codes (int64, dense), item codes (int64, dense) and times
 (float64, seconds). Codes are positions in the lists of raw ids that the caller keeps.

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from distilrec.core.batching import Batch, Windows, cut_windows, training_batches
-from distilrec.core.config import Training
+from distilrec.core.config import Descent, Training
 from distilrec.core.evaluation import Ranks, Scorer, mean_ndcg10, rank_asked
 from distilrec.core.events import Sequences
 from distilrec.core.lessons import Lesson, Losses, NextItem
-from distilrec.core.metrics import NotANumberError
+from distilrec.core.metrics import VARIANTS, NotANumberError
 from distilrec.core.objective import Objective
 from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.recommender import Recommender
@@ -80,7 +80,7 @@ class Validation:
             ranks = rank_in_parts(scorer, self.valid, processes)
         except NotANumberError:
             raise DivergedError(epoch, 0) from None
-        return {variant: mean_ndcg10(ranks, variant) for variant in ("kept", "removed")}
+        return {variant: mean_ndcg10(ranks, variant) for variant in VARIANTS}
 
 
 @dataclass(frozen=True)
@@ -189,13 +189,7 @@ class Fit(UntilNoBetter):
         self.generator, self.objective = generator, objective
         self.lesson, self.processes = lesson or NextItem(), processes
         self.trained = nn.ModuleList([model, *self.lesson.modules])
-        self.optimiser = torch.optim.AdamW(
-            self.trained.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.optimiser = adamw(self.trained, config)
 
     def scorer(self) -> Scorer:
         return self.lesson.scorer(self.model)
@@ -229,7 +223,7 @@ class Fit(UntilNoBetter):
         """A linear warm-up over the first epoch, then half a cosine to zero at the last."""
         cosine = 0.5 * (1.0 + np.cos(np.pi * epochs_done / self.config.max_epochs))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * min(1.0, epochs_done + 0.01) * cosine
+            group["lr"] = self.config.learning_rate * warmed_up(epochs_done) * cosine
 
     def snapshot(self) -> Snapshot:
         saved = Snapshot()
@@ -244,6 +238,17 @@ class Fit(UntilNoBetter):
         saved.get_module("trained", self.trained)
         saved.get_optimiser("optimiser", self.optimiser)
         saved.get_generator("generator", self.generator)
+
+
+def adamw(trained: nn.Module, knobs: Descent) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        trained.parameters(), lr=knobs.learning_rate, weight_decay=knobs.weight_decay, betas=(0.9, 0.98), fused=True
+    )
+
+
+def warmed_up(epochs_done: float) -> float:
+    """The share of the learning rate: from nearly nothing to all of it over the first epoch."""
+    return min(1.0, epochs_done + 0.01)
 
 
 def descend(

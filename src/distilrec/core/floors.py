@@ -1,12 +1,15 @@
 """What counting alone achieves: popularity, and a first-order Markov chain filled up by popularity.
 
-A model below the Markov floor has learnt nothing worth compressing.
+A model below one of them has learnt nothing worth compressing.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distilrec.core.events import Floats, Ints, Items, Sequences, popularity
+
+FLOORS = {"popularity": "popularity", "markov": "first-order Markov"}
+"""By their names in results: in words."""
 
 
 class PopularityFloor:

@@ -3,7 +3,7 @@
 Shapes: B users, V items (no padding column), H events of all histories of a batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,31 +106,38 @@ MOST_COUNTS = 2**24
 """Of how often a user is drawn, held at once: 128 MB."""
 
 
-def _resampled_sums(values_NU: Floats, seed: int, repeats: int) -> Floats:
-    """The sum of each row of values in each resample of the users, shape (N, repeats)."""
-    generator, num_users = np.random.default_rng(seed), values_NU.shape[1]
-    chances = np.full(num_users, 1.0 / num_users)
-    at_once = max(1, MOST_COUNTS // num_users)
-    sizes = [min(at_once, repeats - done) for done in range(0, repeats, at_once)]
-    return np.concatenate([values_NU @ generator.multinomial(num_users, chances, size).T for size in sizes], axis=1)
+class Bootstrap:
+    """Percentile intervals over users, of several models' values for the same users: each resample is drawn once and
+    is the same for all of them, so that every comparison is paired."""
+
+    def __init__(self, values: Mapping[str, Floats], seed: int, repeats: int = 1000) -> None:
+        values_NU = np.stack(list(values.values()))
+        generator, num_users = np.random.default_rng(seed), values_NU.shape[1]
+        chances = np.full(num_users, 1.0 / num_users)
+        at_once = max(1, MOST_COUNTS // num_users)
+        sizes = [min(at_once, repeats - done) for done in range(0, repeats, at_once)]
+        sums_NR = [values_NU @ generator.multinomial(num_users, chances, size).T for size in sizes]
+        resampled_NR = np.concatenate(sums_NR, axis=1) / num_users
+        self._means = dict(zip(values, values_NU.mean(axis=1).tolist(), strict=True))
+        self._resampled = dict(zip(values, resampled_NR, strict=True))
+
+    def mean(self, name: str) -> Interval:
+        low, high = np.quantile(self._resampled[name], [0.025, 0.975])
+        return Interval(self._means[name], float(low), float(high))
+
+    def ratio(self, above: str, below: str) -> Interval:
+        """Of means. Where the lower one is zero it is `LARGEST_RATIO`, or 1 if the upper one is zero too."""
+        ratios = _ratio(self._resampled[above], self._resampled[below])
+        low, high = np.sort(ratios)[[int(0.025 * len(ratios)), int(np.ceil(0.975 * len(ratios))) - 1]]
+        value = _ratio(np.array(self._means[above]), np.array(self._means[below]))
+        return Interval(float(value), float(low), float(high))
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(above / below, nan=1.0, posinf=LARGEST_RATIO)
 
 
 def bootstrap_mean(values: Floats, seed: int, repeats: int = 1000) -> Interval:
-    """Percentile bootstrap over users of a mean."""
-    means = _resampled_sums(values[None], seed, repeats)[0] / len(values)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-def bootstrap_ratio(numerator: Floats, denominator: Floats, seed: int, repeats: int = 1000) -> Interval:
-    """Paired percentile bootstrap of mean(numerator) / mean(denominator): the same users in both.
-
-    Where the denominator's mean is zero the ratio is `LARGEST_RATIO`, or 1 if the numerator's is zero too.
-    """
-    assert len(numerator) == len(denominator), "a paired comparison needs the same users"
-    above, below = _resampled_sums(np.stack([numerator, denominator]), seed, repeats)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.nan_to_num(above / below, nan=1.0, posinf=LARGEST_RATIO)
-        value = float(np.nan_to_num(numerator.sum() / denominator.sum(), nan=1.0, posinf=LARGEST_RATIO))
-    low, high = np.sort(ratios)[[int(0.025 * repeats), int(np.ceil(0.975 * repeats)) - 1]]
-    return Interval(value, float(low), float(high))
+    """Of one alone."""
+    return Bootstrap({"": values}, seed, repeats).mean("")

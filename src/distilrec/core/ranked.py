@@ -7,6 +7,7 @@ Shapes: N rows (users, or positions of sequences), C items that the teacher list
 L uninteresting items that are drawn, P excluded pairs of row and item.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +74,17 @@ class Allowed:
         before_P = torch.arange(len(rows_P), device=rows_P.device) - starts_N[rows_P]
         return cls(rows_P * (num_items + 1) + items_P - before_P, starts_N, num_items - sizes_N, num_items)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Allowed"]) -> "Allowed":
+        """The rows of one after those of the other."""
+        num_items, first_row, first_key = parts[0].num_items, 0, 0
+        keys, starts = [], []
+        for part in parts:
+            keys.append(part.keys_P + first_row * (num_items + 1))
+            starts.append(part.starts_N + first_key)
+            first_row, first_key = first_row + len(part.counts_N), first_key + len(part.keys_P)
+        return cls(torch.cat(keys), torch.cat(starts), torch.cat([part.counts_N for part in parts]), num_items)
+
     def nth(self, rows: Tensor, places: Tensor) -> Tensor:
         """The item at each place, from 0, among those allowed to its row; both of one shape."""
         before = torch.searchsorted(self.keys_P, rows * (self.num_items + 1) + places, right=True)
@@ -101,10 +113,19 @@ class TeacherRanking:
 
     @classmethod
     def of(cls, ranked_NC: Tensor, seen_rows_P: Tensor, seen_items_P: Tensor, num_items: int) -> "TeacherRanking":
+        """Of what a row has not seen at most half is listed, the best: the others are what a term ranks it above."""
+        most_N = (Allowed.excluding(seen_rows_P, seen_items_P, len(ranked_NC), num_items).counts_N + 1) // 2
+        is_listed_C = torch.arange(ranked_NC.shape[1], device=ranked_NC.device)
+        ranked_NC = ranked_NC.masked_fill(is_listed_C >= most_N[:, None], NONE)
         rows, places = torch.nonzero(ranked_NC != NONE, as_tuple=True)
         all_rows = torch.cat([seen_rows_P, rows])
         all_items = torch.cat([seen_items_P, ranked_NC[rows, places]])
         return cls(ranked_NC, Allowed.excluding(all_rows, all_items, len(ranked_NC), num_items))
+
+    @classmethod
+    def joined(cls, parts: Sequence["TeacherRanking"]) -> "TeacherRanking":
+        """The rows of one after those of the other."""
+        return cls(torch.cat([part.ranked_NC for part in parts]), Allowed.joined([part.others for part in parts]))
 
     def draw(self, law: Law, generator: torch.Generator) -> Drawn:
         """Of every row."""

@@ -65,7 +65,7 @@ def checked_cron(cron: str) -> str:
 
 
 def _values(part: str, low: int, high: int, names: list[str]) -> set[int]:
-    """None if it is not of its field."""
+    """Empty if it is not of its field."""
     values, slash, step = part.partition("/")
     if slash and (not step.isascii() or not step.isdigit() or int(step) < 1):
         return set()

@@ -30,7 +30,16 @@ from distilrec.core.decisions import (
 )
 from distilrec.core.evaluation import Scorer
 from distilrec.core.events import Ints
-from distilrec.core.fit import BatchRecord, DivergedError, TrainingData, descend, padding_share, seed_epoch
+from distilrec.core.fit import (
+    BatchRecord,
+    DivergedError,
+    TrainingData,
+    adamw,
+    descend,
+    padding_share,
+    seed_epoch,
+    warmed_up,
+)
 from distilrec.core.lessons import Distiller, Losses
 from distilrec.core.objective import Objective
 from distilrec.core.parallel import ALONE, Processes
@@ -115,13 +124,7 @@ class ArchitectureSearch:
                 self.logits[name].add_(tilted_O)
         self.choice()  # an impossible budget is refused now
         self.trained = nn.ModuleList([supernet, *distiller.modules])
-        self.weight_optimiser = torch.optim.AdamW(
-            self.trained.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.weight_optimiser = adamw(self.trained, config)
         self.architecture_optimiser = torch.optim.Adam(
             self.logits.values(), lr=config.architecture_learning_rate, betas=(0.5, 0.999)
         )
@@ -256,7 +259,7 @@ class ArchitectureSearch:
 
     def _warm_up(self, epochs_done: float) -> None:
         for group in self.weight_optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * min(1.0, epochs_done + 0.01)
+            group["lr"] = self.config.learning_rate * warmed_up(epochs_done)
 
     def _record(
         self, temperature: float, weights: list[Losses], architecture: list[Losses], padding: float

@@ -4,7 +4,7 @@ validation.
 Shapes: P observed pairs, N pairs or users of a batch, C items that the teacher lists.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from distilrec.core.config import Training, UserTraining
-from distilrec.core.evaluation import Scorer
+from distilrec.core.evaluation import Scorer, users_at_once
 from distilrec.core.events import Sequences
 from distilrec.core.factors import UserModel
 from distilrec.core.fit import BatchRecord, UntilNoBetter, Validation
@@ -23,8 +23,6 @@ from distilrec.core.recommender import ModelScorer
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.terms import Pair
 from distilrec.core.views import UserView
-
-SCORING_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -48,23 +46,28 @@ class Pairs:
 def ranking_by(teacher: UserModel, pairs: Pairs, num_listed: int) -> TeacherRanking:
     """Every user's best items that were not observed, at most `num_listed`. Scores of one batch exist at a time."""
     num_users, num_items = teacher.num_users, teacher.num_items
-    listed: list[Tensor] = []
-    for users in torch.split(torch.arange(num_users, device=pairs.users_P.device), SCORING_BATCH):
+    parts: list[TeacherRanking] = []
+    for users in torch.split(torch.arange(num_users, device=pairs.users_P.device), users_at_once(num_items)):
         with torch.no_grad():
             scores = teacher.score(teacher.states(users))
         first, last = torch.searchsorted(pairs.users_P, torch.stack([users[0], users[-1] + 1])).tolist()
-        scores[pairs.users_P[first:last] - users[0], pairs.items_P[first:last]] = -torch.inf
+        seen = pairs.users_P[first:last] - users[0], pairs.items_P[first:last]
+        scores[seen] = -torch.inf
         top = scores.topk(min(num_listed, num_items), dim=1)
-        listed.append(top.indices.masked_fill(top.values == -torch.inf, NONE))
-    return TeacherRanking.of(torch.cat(listed), pairs.users_P, pairs.items_P, num_items)
+        parts.append(TeacherRanking.of(top.indices.masked_fill(top.values == -torch.inf, NONE), *seen, num_items))
+    return TeacherRanking.joined(parts)
 
 
 @dataclass(frozen=True)
 class UserTeaching:
-    """A frozen teacher, its ranking, and the terms with their weights."""
+    """A frozen teacher, its ranking, and the terms with their weights.
+
+    Attributes:
+        ranking: made when an epoch begins: a training that is found finished needs none.
+    """
 
     teacher: UserModel
-    ranking: TeacherRanking
+    ranking: Callable[[], TeacherRanking]
     terms: Mapping[str, nn.Module]
     weights: Mapping[str, float]
 
@@ -144,7 +147,7 @@ class UserFit:
         if self.teaching is None:
             return {}
         return {
-            name: self.teaching.ranking.draw(term.law, self.generator)  # type: ignore[arg-type]
+            name: self.teaching.ranking().draw(term.law, self.generator)  # type: ignore[arg-type]
             for name, term in self.teaching.terms.items()
         }
 

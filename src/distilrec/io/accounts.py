@@ -23,7 +23,7 @@ class Account:
 
 def last_account(store: Store, scene: str) -> Account | None:
     try:
-        return read_as(lambda data: Account(**data), store, _key(scene))
+        return read_as(Account, store, _key(scene))
     except KeyError:
         return None
 

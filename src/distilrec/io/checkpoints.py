@@ -44,7 +44,7 @@ class Checkpoints:
                 tensors = self.store.get(f"{self.prefix}/{epoch:06d}.safetensors")
                 if hashlib.sha256(tensors).hexdigest() == described["sha256"]:
                     return Snapshot(load(tensors), described["values"]), described["history"]
-            except (KeyError, SafetensorError, AlteredError):
+            except (KeyError, ValueError, SafetensorError, AlteredError):
                 continue
         return None
 

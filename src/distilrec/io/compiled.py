@@ -17,8 +17,8 @@ def write_pipeline(target: Path, text: str) -> None:
     """Raises RunError if the file cannot be written."""
     try:
         write_text(target, text)
-    except OSError as error:
-        raise RunError("DR-RUN-004", f"{target} cannot be written: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # the latter for a name such as "."
+        raise RunError("DR-RUN-004", f"{target} cannot be written: {getattr(error, 'strerror', error)}") from None
 
 
 def read_tasks(path: Path) -> dict[str, Task]:

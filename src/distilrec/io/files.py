@@ -60,6 +60,10 @@ def text_at(location: str) -> str:
         raise FileNotFoundError(ENOENT, os.strerror(ENOENT), location) from None
 
 
+TABLE_LOGS = ("_delta_log", ".hoodie")
+"""Folders that say which of the other files count."""
+
+
 def user_files(name: str) -> list[UserFile]:
     """The file, or all of a folder by their names; in a bucket a folder ends in "/". What begins with "_" or "." is not
     looked at: the marks that Spark and others leave.
@@ -72,6 +76,9 @@ def user_files(name: str) -> list[UserFile]:
     if not (name.endswith("/") if in_bucket else _is_folder(name)):
         return [_in_bucket(name, _described(name)) if in_bucket else _here(name)]
     listed = S3Store(name).listed("") if in_bucket else dict.fromkeys(_inside(name))
+    if logged := next((part for one in listed for part in PurePosixPath(one).parts if part in TABLE_LOGS), None):
+        words = f"{name} has {logged}: files of it that its table no longer has would be read; export the table's rows"
+        raise DataError("DR-DATA-002", words)
     wanted = {one: about for one, about in listed.items() if not _is_mark(one)}
     if not wanted:
         raise DataError("DR-DATA-001", f"the folder {name} has no files")

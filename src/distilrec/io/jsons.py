@@ -38,16 +38,22 @@ def read_json(path: Path) -> Any:
         raise ArtifactError("DR-ART-001", f"{path} is not JSON: {error}") from None
 
 
-def append_line(path: Path, data: dict[str, Any]) -> None:
-    """One line, in one write, so that a reader never sees half of it for long."""
-    line = json.dumps(data, allow_nan=False, ensure_ascii=False) + "\n"
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line)
+def as_line(data: dict[str, Any]) -> str:
+    return json.dumps(data, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Complete lines only: a last line still being written is left for the next time."""
-    if not path.exists():
-        return []
-    complete, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in complete.splitlines()]
+class LinesOf:
+    """A file of JSON lines that another process appends to, read once: each time only what is new."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.offset = path, 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """Complete lines only: a last line still being written is left for the next time."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            complete, end, _ = file.read().rpartition(b"\n")
+        self.offset += len(complete) + len(end)
+        return [json.loads(line) for line in complete.split(b"\n") if line]

@@ -67,7 +67,7 @@ class Lease:
 
     def newest(self) -> Holding | None:
         keys = self.store.keys(self.prefix)
-        return read_as(lambda data: Holding(**data), self.store, keys[-1]) if keys else None
+        return read_as(Holding, self.store, keys[-1]) if keys else None
 
     def _is_anothers(self, held: Holding) -> bool:
         return held.holder not in ("", self.holder) and held.until > self.clock()

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distilrec.io.jsons import append_line
+from distilrec.io.jsons import as_line
 
 SECONDS_BETWEEN_TICKS = 0.5
 
@@ -24,11 +24,12 @@ class Progress:
     def say(self, event: str, **values: Any) -> None:
         if self.is_silent:
             return
-        line = {"time": time.time(), "step": self.step, "event": event, **values}
+        line = as_line({"time": time.time(), "step": self.step, "event": event, **values})
         if self.path:
-            append_line(self.path, line)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)  # in one write, so that a reader never sees half of it for long
         else:
-            print(line, flush=True)
+            print(line, end="", flush=True)
 
     def tick(self, event: str, **values: Any) -> None:
         """For what happens often: at most two lines a second are written."""

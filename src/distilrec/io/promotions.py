@@ -5,6 +5,7 @@ The MLflow aliases and verdicts are a projection of this log and can be made aga
 
 import getpass
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from distilrec.core.errors import RunError
 from distilrec.core.gate import HELD, PROMOTED
 from distilrec.io.store import Store, read_as
 
-APPROVED, ROLLED_BACK = "approved", "rolled back"
+APPROVED, ROLLED_BACK, RETIRED = "approved", "rolled back", "retired"
 """The verdicts by hand."""
 MOST_SECONDS = 300.0
 """Of trying to take a number that others take."""
@@ -81,18 +82,28 @@ def entry_after(
         champion_as_of=champion_as_of,
         champion_content=champion_content,
         rollback=rollback,
-        who=getpass.getuser(),
+        who=_who(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
+def _who() -> str:
+    """A container's user may have a number and no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def in_charge(history: Sequence[Entry]) -> list[Entry]:
     """The decisions that put a version in charge, less those that were rolled back: the last is the champion's, and a
-    rollback returns to the one before it."""
+    rollback returns to the one before it. What was before a retirement counts no more."""
     standing: list[Entry] = []
     for entry in history:
         if entry.verdict == ROLLED_BACK and standing:
             standing.pop()
+        if entry.verdict == RETIRED:
+            standing = []
         if entry.champion and (not standing or standing[-1].champion != entry.champion):
             standing.append(entry)
     return standing
@@ -148,7 +159,7 @@ class PromotionLog:
         raise RunError("DR-RUN-002", f"other promotions of {self.prefix.rsplit('/', 1)[1]} took every number")
 
     def _read(self, key: str) -> Entry:
-        return read_as(lambda data: Entry(**{**data, "reasons": tuple(data["reasons"])}), self.store, key)
+        return read_as(Entry, self.store, key)
 
     def append(self, entry: Entry) -> bool:
         """False if another process took this number first; nothing is changed then."""

@@ -14,7 +14,7 @@ from distilrec.io.store import Store
 
 SERVING_PACKAGES = ("onnxruntime", "numpy", "pandas", "pyarrow")
 """Beside MLflow itself, of which a step has only the client's part."""
-OTHER_INPUTS = "DR-REG-006"
+NO_CHAMPION, OTHER_INPUTS = "DR-REG-001", "DR-REG-006"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Registry:
         _, tags = self.registered(entry.scene, entry.champion)
         if tags.get("content") != entry.champion_content:
             there = f"version {entry.champion} of {model_name(entry.scene)} in {self.server.where}"
-            raise ArtifactError("DR-REG-001", f"{there} is not the one that the promotion log means")
+            raise ArtifactError(NO_CHAMPION, f"{there} is not the one that the promotion log means")
 
     @answered
     def registered(self, scene: str, version: str) -> tuple[str, dict[str, str]]:
@@ -75,7 +75,7 @@ class Registry:
         except mlflow.exceptions.MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-            raise ArtifactError("DR-REG-001", f"{name} has no version {version} in {self.server.where}") from None
+            raise ArtifactError(NO_CHAMPION, f"{name} has no version {version} in {self.server.where}") from None
 
     @answered
     def register(

@@ -9,9 +9,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -46,17 +46,20 @@ class Store(Protocol):
         ...
 
 
-def read_as(kind: Callable[[Any], Kind], store: Store, key: str) -> Kind:
-    """What `kind` makes of a JSON object.
+def read_as(kind: type[Kind], store: Store, key: str) -> Kind:
+    """A dataclass of a JSON object; a list is a tuple. What a newer distilrec says besides is passed over, so that an
+    image can be rolled back.
 
     Raises:
-        AlteredError: it is none, or that of another distilrec.
+        AlteredError: it is none, or lacks something.
         KeyError: there is no such object.
     """
     data = store.get(key)
     try:
-        return kind(json.loads(data))
-    except (ValueError, TypeError, KeyError) as error:
+        found, known = json.loads(data), {one.name for one in fields(kind)}  # type: ignore[arg-type]
+        given = {name: value for name, value in found.items() if name in known}
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise AlteredError("DR-STORE-008", f"{key} in the store cannot be read: {error}") from None
 
 
@@ -75,6 +78,9 @@ class LocalStore:
             (self.root / key).hardlink_to(aside)  # fails if the name is taken, unlike rename
         except FileExistsError:
             return False
+        except OSError as error:
+            words = f"{self.root / key} cannot be made, which takes hard links: {error.strerror}"
+            raise StoreError("DR-RUN-004", words) from None
         finally:
             aside.unlink()
         return True

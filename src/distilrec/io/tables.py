@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,11 @@ HASHED_AT_A_TIME = 1_000_000
 
 @dataclass(frozen=True)
 class RawEvents:
-    """Interactions in the order of the file. Codes point into the lists of ids; times are seconds."""
+    """Interactions in the order of the file. Codes point into the lists of ids; times are seconds.
+
+    Attributes:
+        num_duplicates: rows that said again what another one said.
+    """
 
     users: Ints
     items: Ints
@@ -36,11 +40,18 @@ class RawEvents:
     user_ids: pa.Array
     item_ids: pa.Array
     titles: dict[str, str]
+    num_duplicates: int = 0
 
     def select(self, mask: Bools | Ints) -> "RawEvents":
         """By a mask, or by places."""
         return RawEvents(
-            self.users[mask], self.items[mask], self.times[mask], self.user_ids, self.item_ids, self.titles
+            self.users[mask],
+            self.items[mask],
+            self.times[mask],
+            self.user_ids,
+            self.item_ids,
+            self.titles,
+            self.num_duplicates,
         )
 
 
@@ -61,8 +72,26 @@ def read_events(data: FileData) -> RawEvents:
         for name in ("time", "sequence")
     )
     titles = read_titles(data.items) if data.items else {}
+    if data.items and titles.keys().isdisjoint(map(str, item_ids.to_pylist())):
+        words = f"names none of the items of {data.path}, such as {item_ids[0].as_py()}"
+        raise DataError("DR-DATA-003", f"{data.items.path}, column {data.items.item!r}, {words}")
     events = RawEvents(users, items, np.zeros(len(users)) if times is None else times, user_ids, item_ids, titles)
-    return events if places is None else events.select(np.argsort(places, kind="stable"))
+    if times is None:
+        return events
+    said_once = _said_once([users, items, times] + ([] if places is None else [places]))
+    in_order = np.arange(len(users)) if places is None else np.argsort(places, kind="stable")
+    kept = in_order[said_once[in_order]]
+    return replace(events.select(kept), num_duplicates=len(users) - len(kept))
+
+
+def _said_once(columns: list[Floats | Ints]) -> Bools:
+    """Without the rows that another one before them equals: a log that is delivered at least once has them, and a
+    target that is in the history too would be no target."""
+    order = np.lexsort(columns)
+    is_again = np.logical_and.reduce([column[order[1:]] == column[order[:-1]] for column in columns])
+    said_once = np.ones(len(order), dtype=bool)
+    said_once[order[1:][is_again]] = False
+    return said_once
 
 
 def _checked(path: UserFile, data: FileData) -> pa.Table | None:
@@ -140,6 +169,9 @@ def _require_unquoted(path: UserFile, name: str, ids: pa.ChunkedArray) -> None:
         raise DataError("DR-DATA-002", f"{path}, column {name!r}, row {first + 1}: {ids[first].as_py()} has {words}")
 
 
+MARKS_OF_NOTHING = ("NULL", "null", "NaN", "nan", "None", "\\N", "<NA>")
+
+
 def _ids(path: UserFile, name: str, table: pa.Table) -> pa.ChunkedArray:
     """Text, or whole numbers (Parquet). Never joined: an array takes 2 GiB of text at most."""
     column = table[name]
@@ -157,6 +189,11 @@ def _ids(path: UserFile, name: str, table: pa.Table) -> pa.ChunkedArray:
     first = pc.index(missing.fill_null(True), True).as_py()
     if first >= 0:
         raise DataError("DR-DATA-004", f"{path}, column {name!r}, row {first + 1} has no value")
+    if pa.types.is_string(column.type):
+        first = pc.index(pc.is_in(column, pa.array(MARKS_OF_NOTHING)), True).as_py()
+        if first >= 0:
+            words = f"has {column[first].as_py()!r}, which databases and pandas write where there is no value"
+            raise DataError("DR-DATA-004", f"{path}, column {name!r}, row {first + 1} {words}")
     return column
 
 

@@ -1,4 +1,4 @@
-"""Reading YAML: one document, without a key twice; whatever is wrong with it is one sentence that names the line."""
+"""Reading YAML: one document, no key twice, none without a value; what is wrong is one sentence that names the line."""
 
 from typing import Any
 
@@ -26,9 +26,12 @@ class _Loader(yaml.SafeLoader):
         """Before `<<` is resolved, which may bring a key a second time."""
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        for key, value in ((key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is written twice", problem_mark=key.start_mark)
+            if isinstance(value, yaml.ScalarNode) and not value.value and not value.style:
+                words = f"key {key.value!r} has no value: write {{}} for what is named as it is by default, or null"
+                raise yaml.MarkedYAMLError(problem=words, problem_mark=key.start_mark)
             seen.add(key.value)
         return node
 

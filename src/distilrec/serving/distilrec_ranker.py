@@ -280,6 +280,7 @@ class Ranker:
         if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 1 <= k <= self.num_items:
             limits = f"a whole number from 1 to {self.num_items}, the size of the catalogue"
             raise RankerError(f"k is {_shown(k)}; it is {limits}")
+        k = int(k)
         if not isinstance(exclude_seen, bool | np.bool_ | None):
             raise RankerError(f"exclude_seen is {_shown(exclude_seen)}; it is true or false")
         histories, users = self._asked(histories, users)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from distilrec.core.errors import DistilrecError
+from distilrec.core.errors import DistilrecError, StoreError
 from distilrec.io.machine import describe_machine, versions
 from distilrec.io.registry import Registry
 from distilrec.io.s3 import S3Store
@@ -39,16 +39,10 @@ def doctor(
     yield _enough("memory", machine["memory_gb"], "give the machine, or its container, more")
     yield _enough("disk", shutil.disk_usage(Path.cwd()).free / 2**30, "free some, or work on another disk")
     yield _threads(machine["cores"])
-    yield Finding("accelerator", True, f"{_accelerator() or 'none'}; trainings use the processor")
+    yield Finding("accelerator", True, f"{machine['accelerator'] or 'none'}; trainings use the processor")
     yield _asked("store", lambda: _store(store()))
     yield _asked("MLflow", lambda: _mlflow(registry()))
     yield _asked("Kubeflow", kubeflow)
-
-
-def _accelerator() -> str:
-    import torch
-
-    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else ""
 
 
 def _enough(name: str, gigabytes: float, fix: str) -> Finding:
@@ -57,12 +51,11 @@ def _enough(name: str, gigabytes: float, fix: str) -> Finding:
 
 
 def _threads(cores: int) -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > usable:
-        fix = f"set OMP_NUM_THREADS to {usable} or less: threads that wait for each other are slower than fewer"
-        return Finding("threads", False, f"OMP_NUM_THREADS is {asked}, this process may use {usable} cores", fix)
-    return Finding("threads", True, f"{usable} cores may be used")
+    if asked.isdecimal() and int(asked) > cores:
+        fix = f"set OMP_NUM_THREADS to {cores} or less: threads that wait for each other are slower than fewer"
+        return Finding("threads", False, f"OMP_NUM_THREADS is {asked}, this process may use {cores} cores", fix)
+    return Finding("threads", True, f"{cores} cores may be used")
 
 
 def _asked(name: str, look: Callable[[], str]) -> Finding:
@@ -78,7 +71,7 @@ def _store(store: Store) -> str:
     """Written to and read from, and raced for, under a name of its own."""
     key, data = f"probe/{uuid.uuid4().hex}", uuid.uuid4().bytes
     if not store.create(key, data) or store.create(key, data) or store.get(key) != data:
-        raise RuntimeError("a store that does not do what it is for")
+        raise StoreError("DR-STORE-006", "what was written is not what is read, or a second write of it went through")
     store.delete(key)
     if isinstance(store, S3Store):
         return f"{store.location}: reads, writes, and honours conditional puts"
@@ -87,7 +80,6 @@ def _store(store: Store) -> str:
 
 
 def _mlflow(registry: Registry) -> str:
-    if registry.server.is_file:
-        return f"{registry.server.tracking_uri}, a file on this machine"
-    registry.ping()
-    return f"{registry.server.where} answers"
+    if not registry.server.is_yet_to_be_made:
+        registry.ping()
+    return f"{registry.server.where}{', a file on this machine' if registry.server.is_file else ' answers'}"

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from distilrec.core.candidates import PROTOCOLS, draw_negatives, ranks_among
 from distilrec.core.config import SceneConfig
 from distilrec.core.evaluation import MISS, Ranks, Scorer, mean_ndcg10, rank_asked, rank_users
-from distilrec.core.events import Floats, Ints, Sequences, histories
+from distilrec.core.events import Ints, Sequences, histories
 from distilrec.core.floors import MarkovFloor, PopularityFloor
-from distilrec.core.metrics import Interval, bootstrap_mean, bootstrap_ratio, means, per_user, remove_seen
+from distilrec.core.metrics import VARIANTS, Bootstrap, Interval, means, per_user, remove_seen
 from distilrec.core.split import Questions
 from distilrec.io.exported import ExportedScorer, open_exported
 from distilrec.io.jsons import write_json
@@ -56,23 +56,23 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
     champion = _evaluate_champion(entry, data, config, adapters) if entry else None
     if champion:
         ranks["champion"] = champion[0]
+    ndcg10 = {name: per_user(one.variant(data.deciding), "ndcg", 10) for name, one in ranks.items()}
+    compared = Bootstrap(ndcg10, config.seed, config.evaluate.bootstrap_repeats)
     with whole_folder(out) as folder:
         quality = {
             "num_test_users": len(questions.users),
             "deciding": data.deciding,
             "models": {name: one.metrics() for name, one in ranks.items()},
             "sampled": {one: {name: means(of[one]) for name, of in among.items()} for one in negatives},
-            "ndcg10": _intervals(ranks, data.deciding, config),
-            "student_over_teacher": _ratio(ranks, config.serve.evaluated, "teacher", data.deciding, config).as_dict(),
+            "ndcg10": {name: compared.mean(name).as_dict() for name in ranks},
+            "student_over_teacher": compared.ratio(config.serve.evaluated, "teacher").as_dict(),
             "int8_loss": _int8_loss(data, scorers),
             "index_recall": _index_recall(rankers, data, config) if config.serve.variant == "indexed" else None,
-            "champion": _champion_summary(entry, champion, ranks, data.deciding, config),
+            "champion": _champion_summary(entry, champion, compared, config),
         }
         write_json(folder.path / "quality.json", quality)
         write_json(folder.path / "examples.json", _examples(config, data, scorers))
-        columns = {
-            f"{name}_{variant}": one.variant(variant) for name, one in ranks.items() for variant in ("kept", "removed")
-        }
+        columns = {f"{name}_{variant}": one.variant(variant) for name, one in ranks.items() for variant in VARIANTS}
         pq.write_table(
             pa.table({"user": data.dataset.user_ids.take(pa.array(questions.users)), **columns}),
             folder.path / "ranks.parquet",
@@ -82,20 +82,6 @@ def evaluate(config: SceneConfig, dataset: Path, student: Path, out: Path, adapt
         inputs = {"prepare": data.content, "retrain": student_manifest["content"]}
         folder.manifest.update(adapters.stamp("evaluate", content, inputs=inputs))
     return folder.manifest
-
-
-def _ndcg10(ranks: Ranks, variant: str) -> Floats:
-    return per_user(ranks.variant(variant), "ndcg", 10)
-
-
-def _intervals(ranks: dict[str, Ranks], variant: str, config: SceneConfig) -> dict[str, dict[str, float]]:
-    repeats = config.evaluate.bootstrap_repeats
-    return {name: bootstrap_mean(_ndcg10(one, variant), config.seed, repeats).as_dict() for name, one in ranks.items()}
-
-
-def _ratio(ranks: dict[str, Ranks], one: str, other: str, variant: str, config: SceneConfig) -> Interval:
-    top, bottom = _ndcg10(ranks[one], variant), _ndcg10(ranks[other], variant)
-    return bootstrap_ratio(top, bottom, config.seed, config.evaluate.bootstrap_repeats)
 
 
 def _int8_loss(data: OpenDataset, scorers: Mapping[str, Scorer]) -> float:
@@ -108,7 +94,9 @@ def _int8_loss(data: OpenDataset, scorers: Mapping[str, Scorer]) -> float:
 
 def _index_recall(rankers: Path, data: OpenDataset, config: SceneConfig) -> float:
     """The share of the best items, over validation histories as a request would send them, that the index finds."""
-    users = data.split.valid.users[:MOST_OF_RECALL]
+    asked_users = data.split.valid.users
+    wanted = min(MOST_OF_RECALL, len(asked_users))
+    users = np.sort(np.random.default_rng(config.seed).choice(asked_users, size=wanted, replace=False))
     ids, lengths = histories(data.split.valid.past, users, config.max_length)
     names = data.dataset.item_ids.to_pylist()
     asked = [[names[item] for item in row[:length]] for row, length in zip(ids.tolist(), lengths, strict=True)]
@@ -148,7 +136,7 @@ def rank_on_own_catalogue(
     else:
         places, num_places = _matched(dataset.user_ids, own_users), len(own_users)
     usable = (places >= 0) & (own_target >= 0)
-    spread = {variant: np.full(len(past), MISS, dtype=np.int64) for variant in ("kept", "removed")}
+    spread = {variant: np.full(len(past), MISS, dtype=np.int64) for variant in VARIANTS}
     if usable.any():
         asked = places[usable]
         own_starts, own_stops, own_targets = np.zeros((3, num_places), dtype=np.int64)
@@ -168,11 +156,11 @@ def _matched(ids: pa.Array, own: Sequence[str | int]) -> Ints:
 
 
 def _champion_summary(
-    entry: Entry | None, champion: tuple[Ranks, int] | None, ranks: dict[str, Ranks], variant: str, config: SceneConfig
+    entry: Entry | None, champion: tuple[Ranks, int] | None, compared: Bootstrap, config: SceneConfig
 ) -> dict[str, Any] | None:
     if entry is None or champion is None:
         return None
-    ratio = _ratio(ranks, config.serve.evaluated, "champion", variant, config)
+    ratio = compared.ratio(config.serve.evaluated, "champion")
     change = Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
     return {
         "version": entry.champion,

@@ -43,10 +43,15 @@ def file_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
+def _is_package(zone: Path) -> bool:
+    """Not a part of one, such as its cores, and not `psys`, the whole machine with its packages."""
+    name = zone / "name"
+    return name.is_file() and name.read_text(encoding="utf-8").startswith("package")
+
+
 def joules_per_1000(answer: Callable[[], object], root: Path = POWERCAP) -> tuple[float | None, str]:
     """Of the processor packages while one request follows the other, and how it was measured or why not."""
-    counters = sorted(root.glob("intel-rapl:[0-9]*/energy_uj"))
-    counters = [path for path in counters if path.parent.name.count(":") == 1]
+    counters = [path for path in sorted(root.glob("intel-rapl:*/energy_uj")) if _is_package(path.parent)]
     if not counters:
         return None, f"no energy counter under {root}"
     try:

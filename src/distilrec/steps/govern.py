@@ -2,7 +2,7 @@
 log, with who and why."""
 
 from distilrec.core.errors import ArtifactError, ConfigError, RunError
-from distilrec.io.promotions import APPROVED, ROLLED_BACK, Entry, entry_after, in_charge
+from distilrec.io.promotions import APPROVED, RETIRED, ROLLED_BACK, Entry, entry_after, in_charge
 from distilrec.io.registry import Registry, model_name
 
 
@@ -78,6 +78,24 @@ def approve(scene: str, version: str, because: str, registry: Registry) -> Entry
             champion_content=tags["content"],
             rollback=champion,
         )
+
+    return _committed(scene, registry, registry.log(scene).commit(decided))
+
+
+def retire(scene: str, because: str, registry: Registry) -> Entry:
+    """Put no version in charge, and none of before to roll back to: for a champion that is lost, or must not be asked
+    any more. The next student is compared with none.
+
+    Raises:
+        RunError: none is in charge.
+        ArtifactError: the entry is added, and MLflow does not answer.
+    """
+
+    def decided(before: Entry | None) -> Entry:
+        if before is None or not before.champion:
+            raise RunError("DR-REG-002", f"scene {scene} has no version in charge")
+        nobody = {"champion": "", "champion_as_of": "", "champion_content": "", "rollback": ""}
+        return entry_after(before, scene, version=before.champion, verdict=RETIRED, reasons=(because,), **nobody)
 
     return _committed(scene, registry, registry.log(scene).commit(decided))
 

@@ -9,7 +9,7 @@ from distilrec.io.saved import last_epoch
 from distilrec.io.store import Store
 from distilrec.steps.content import content_of
 from distilrec.steps.latency_table import latency_table
-from distilrec.steps.prepared import prepared
+from distilrec.steps.prepared import prepared, require_times
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Plan:
 
     scene: str
     counts: dict[str, int]
+    num_duplicates: int
     deciding: str
     predicted_seconds: dict[str, float]
     epochs: dict[str, tuple[int, int]]
@@ -31,6 +32,7 @@ def plan(config: SceneConfig, as_of: str, store: Store) -> Plan:
     Raises:
         DataError: whatever prepare would refuse.
     """
+    require_times(config, as_of)
     dataset, manifest = prepared(config, as_of)
     counts: dict[str, int] = manifest["counts"]
     contents = chained_contents(config, str(manifest["sha256"]), dataset.sequences.num_items)
@@ -44,6 +46,7 @@ def plan(config: SceneConfig, as_of: str, store: Store) -> Plan:
     return Plan(
         scene=config.scene,
         counts=counts,
+        num_duplicates=int(manifest["num_duplicates"]),
         deciding=str(manifest["deciding"]),
         predicted_seconds={step: predicted[step] for step in STEPS},
         epochs={step: (done[step], limit) for step, limit in limits.items()},

@@ -40,7 +40,7 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
     made = _made_dense(events, events.times if config.prepare.order == "time" else _drawn_places(events))
     _require_enough(config, made.sequences, rounds, cuts)
     split = _split_at(cuts, raw, events, made) if cuts else Split.leave_one_out(made.sequences)
-    _require_training(split)
+    _require_training(split, 1 if config.teach.knows_users else 2)
     if cuts:
         _require_asked(config, split)
     dataset = _dataset(events, made, split.asking_at_most(config.prepare.max_asked_users, config.seed))
@@ -55,6 +55,7 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
             "num_items": len(np.unique(known.items)),
             "num_events": len(known.users),
         },
+        "num_duplicates": raw.num_duplicates,
         "filter_rounds": [asdict(one) for one in rounds],
         "share_of_repeats": repeats,
         "deciding": _deciding(config, repeats),
@@ -68,10 +69,10 @@ def prepared(config: SceneConfig, as_of: str) -> tuple[Dataset, dict[str, Any]]:
 
 
 def _read(config: SceneConfig, as_of: str) -> RawEvents:
-    """What is before `as_of`; without order, of each user's items the first event."""
+    """What is before `as_of`, which of data without times only says which day's they are; without order, of each user's
+    items the first event."""
     raw = read_source(config.data)
-    if as_of:
-        _require_times(config, as_of)
+    if as_of and has_times(config):
         raw = raw.select(raw.times < instant_of(as_of))
         if not len(raw.times):
             raise DataError("DR-DATA-006", f"no event is before as_of {as_of}")
@@ -95,9 +96,14 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def _require_times(config: SceneConfig, as_of: str) -> None:
-    if isinstance(config.data, FileData) and config.data.columns.time is None:
+def require_times(config: SceneConfig, as_of: str) -> None:
+    """Of whoever asks for what was before a day."""
+    if as_of and not has_times(config):
         raise ConfigError("DR-CONF-005", f"as_of = {as_of} needs data.columns.time, which is null")
+
+
+def has_times(config: SceneConfig) -> bool:
+    return not (isinstance(config.data, FileData) and config.data.columns.time is None)
 
 
 def _is_first(events: RawEvents) -> Bools:
@@ -231,11 +237,12 @@ def _require_enough(config: SceneConfig, sequences: Sequences, rounds: list[Filt
             )
 
 
-def _require_training(split: Split) -> None:
-    """A pair takes two events; the search holds a user out."""
-    if int((split.train.lengths >= 2).sum()) < 2:
-        words = "fewer than 2 users have 2 events left to train on, besides those that validation and test ask for"
-        raise DataError("DR-DATA-006", words)
+def _require_training(split: Split, fewest: int) -> None:
+    """A pair of an item and the next takes two events, one of a user and an item a single one; the search holds a user
+    out."""
+    if int((split.train.lengths >= fewest).sum()) < 2:
+        asked = "besides those that validation and test ask for"
+        raise DataError("DR-DATA-006", f"fewer than 2 users have {fewest} events left to train on, {asked}")
 
 
 def _require_asked(config: SceneConfig, split: Split) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from distilrec.core.config import SceneConfig, Serve
+from distilrec.core.floors import FLOORS
 from distilrec.core.gate import PROMOTED, Champion, Check, Evidence, Verdict, decide
-from distilrec.core.metrics import Interval
+from distilrec.core.metrics import VARIANTS, Interval
 from distilrec.io.accounts import ACCOUNTED, Account, keep_account, last_account
 from distilrec.io.jsons import read_json, write_json
 from distilrec.io.machine import versions
@@ -37,6 +38,9 @@ AS_RELEASED = (
     "label, reversed divergences, constant costs, noisy validation, no distillation in the last stage. "
     "It is for comparison; do not serve it."
 )
+COUNTED = ("counts", "counts_before_filtering", "num_duplicates", "filter_rounds", "share_of_repeats")
+OF_DATA = ("as_of", "sha256", *COUNTED, "split", "asked")
+"""Of the dataset's manifest, what the summary repeats; one of before does not say how many rows were said twice."""
 FIXED = "This student was drawn by hand and not searched: search.space is fixed."
 
 
@@ -127,13 +131,12 @@ def _measured(
 ) -> dict[str, Any]:
     """The summary as far as it is known before the decision."""
     quality, latency = read_json(inputs.quality / "quality.json"), read_json(inputs.latency / "latency.json")
-    of_data = ("as_of", "sha256", "counts", "counts_before_filtering", "filter_rounds", "share_of_repeats")
     found = read_json(inputs.search / "choice.json")
     first, last = (_entropies(search_history[index]) for index in (0, -1))
     return {
         "schema_version": SUMMARY_SCHEMA,
         "scene": config.scene,
-        "data": {key: manifests["prepare"][key] for key in (*of_data, "split", "asked")},
+        "data": {key: manifests["prepare"][key] for key in OF_DATA if key in manifests["prepare"]},
         **quality,
         **latency,
         "genotype": read_json(inputs.genotype / "genotype.json"),
@@ -193,8 +196,8 @@ def _evidence(summary: dict[str, Any], serve: Serve) -> Evidence:
     return Evidence(
         student_over_teacher=Interval(**summary["student_over_teacher"]),
         student_ndcg10=summary["ndcg10"][serve.evaluated]["value"],
-        markov_ndcg10=summary["ndcg10"]["markov"]["value"],
-        speedup=Interval(**summary["p50_ratios"][f"teacher_onnx_over_{serve.timed}"]),
+        floors_ndcg10={words: summary["ndcg10"][name]["value"] for name, words in FLOORS.items()},
+        speedup=Interval(**summary["p50_ratios"][serve.speedup]),
         num_test_users=summary["num_test_users"],
         as_of=summary["data"]["as_of"],
         champion=Champion(**{**champion, "change": Interval(**champion["change"])}) if champion else None,
@@ -311,7 +314,7 @@ def _verdict_in(entry: Entry) -> Verdict:
 def _standing(summary: dict[str, Any]) -> str:
     """Where teacher and student stand against counting, in both variants, in one sentence."""
     parts = []
-    for variant in ("kept", "removed"):
+    for variant in VARIANTS:
         floor = summary["models"]["markov"][variant]["ndcg@10"]
         sides = [
             f"the {name.replace('_', ', ')} ({summary['models'][name][variant]['ndcg@10']:.4f}) is "

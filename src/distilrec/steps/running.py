@@ -15,7 +15,7 @@ from distilrec.io.mlflow_server import in_a_hurry
 from distilrec.io.store import LocalStore
 from distilrec.io.tracking import Origin
 from distilrec.steps.adapters import Adapters
-from distilrec.steps.prepared import instant_of
+from distilrec.steps.prepared import instant_of, require_times
 from distilrec.steps.tracked import params_of
 
 SUCCEEDED = "SUCCEEDED"
@@ -30,11 +30,13 @@ def open_run(config: SceneConfig, as_of: str, is_cached: bool, adapters: Adapter
         is_cached: Kubeflow may answer prepare from its cache, so `as_of` must say which data are meant.
 
     Raises:
-        ConfigError: `as_of` is no day that has begun.
+        ConfigError: `as_of` is no day that has begun, or nothing can be told by it.
         RunError: another run has the scene, Kubeflow did not name this one, or its pods would share nothing.
     """
     run = adapters.tracking.origin.run
-    if is_cached:
+    if not is_cached:
+        require_times(config, as_of)
+    else:
         _require_settled(as_of)
         if not run:
             raise RunError("DR-RUN-008", "KFP_RUN_ID is empty, so this run cannot be told from another of its scene")
@@ -105,7 +107,7 @@ def _closed(config: SceneConfig, state: str, adapters: Adapters) -> dict[str, An
 
 def _headlines(config: SceneConfig, adapters: Adapters) -> dict[str, float]:
     """Of the form that is served; nothing before the last step."""
-    names = ("student_over_teacher", f"p50.teacher_onnx_over_{config.serve.timed}")
+    names = ("student_over_teacher", f"p50.{config.serve.speedup}")
     kept = [record.outcome for record in adapters.tracking.kept() if record.scene == config.scene and record.outcome]
     return {name: kept[-1][name] for name in names} if kept else {}
 

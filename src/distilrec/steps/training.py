@@ -25,7 +25,7 @@ SECONDS_BETWEEN_REPORTS = 60.0
 
 
 class Resumable(Protocol):
-    """`Fit` and `ArchitectureSearch`."""
+    """A training or a search that is under way."""
 
     epoch: int
 

@@ -1,5 +1,7 @@
 """What the steps that train begin for models of users, where they begin something else for models of histories."""
 
+from functools import cache
+
 import torch
 
 from distilrec.core.config import Retrain, SceneConfig, UserTraining
@@ -67,7 +69,7 @@ def _teaching(
 ) -> UserTeaching:
     assert isinstance(student, UserModel) and isinstance(teacher, UserModel), "as the scene says"
     terms = terms_of(knobs.terms, sizes_of_users(student, teacher, knobs.max_epochs), generator)
-    ranking = ranking_by(teacher, pairs, knobs.distillation.named_items)
+    ranking = cache(lambda: ranking_by(teacher, pairs, knobs.distillation.named_items))
     return UserTeaching(teacher, ranking, terms, knobs.terms.weights())
 
 
