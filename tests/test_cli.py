@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from distilrec import entry
+from distilrec.runner import last_words
 from tests.conftest import ROOT
 
 DISTILREC = str(Path(sys.executable).parent / "distilrec")
@@ -190,3 +192,34 @@ def test_a_pipeline_without_digests_is_not_compiled(tmp_path, lock):
 
 def test_a_run_of_which_nothing_is_kept_cannot_be_tracked(tmp_path):
     _refused(distilrec("track", "shop-1a2b3c4d", cwd=tmp_path), "DR-RUN-006", "shop-1a2b3c4d")
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "words"),
+    [
+        ({"DISTILREC_STORE": "gs://bucket/folder"}, "DR-STORE-007", "gs://bucket/folder"),
+        ({"MLFLOW_TRACKING_URI": "mlruns"}, "DR-REG-008", "mlruns"),
+    ],
+)
+def test_a_place_of_a_kind_that_there_is_not_is_no_folder(tmp_path, environment, code, words):
+    _refused(distilrec("models", "shop", cwd=tmp_path, **environment), code, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (["    Traceback", "    OSError: 28"], ["teach said last:", "Traceback", "OSError: 28"]),
+        ([], ["teach ended without a word, as when the system kills a process for the memory that it takes"]),
+    ],
+)
+def test_of_a_failure_that_nobody_foresaw_the_steps_last_words_are_shown(tmp_path, said, shown):
+    """As KFP's local runner logs it, colours included; the closing task and a traceback of its own come after."""
+    status = "Task \x1b[96m'{}'\x1b[0m finished with status \x1b[{}\x1b[0m"
+    dump = ["    [KFP Executor INFO]: Got executor_input:", "    {", '        "inputs": {}', "    }"]
+    before = [*dump, "    warm words", status.format("prepare", "92mSUCCESS"), *dump, *said, "    "]
+    after = [status.format("teach", "91mFAILURE"), *dump, "Traceback", "RuntimeError: kfp"]
+    (tmp_path / "pipeline.log").write_text("\n".join([*before, *after]))
+    assert last_words(SimpleNamespace(folder=tmp_path)).splitlines() == shown
+    (tmp_path / "pipeline.log").write_text("ImportError\n")
+    assert last_words(SimpleNamespace(folder=tmp_path)) == "ImportError"

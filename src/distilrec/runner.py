@@ -29,7 +29,9 @@ from distilrec.io.sources import fingerprint
 
 SECONDS_TO_STOP = 10.0
 POLL_SECONDS = 0.2
-FAILED = re.compile(r"Task .* finished with status .*FAILURE")
+FAILED = re.compile(r"Task \S*'([\w-]+)'\S* finished with status .*FAILURE")
+END_OF_INPUT = "    }"
+"""Of what KFP's runner says of a step before the step says anything."""
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
@@ -253,5 +255,10 @@ def last_words(scene: SceneRun, lines: int = 15) -> str:
     """The end of what the step said that failed, for a failure that nobody foresaw; what the runner and the closing
     task say after it is not the reason."""
     said = (scene.folder / "pipeline.log").read_text(encoding="utf-8", errors="replace").splitlines()
-    failed = next((row for row, line in enumerate(said) if FAILED.search(line)), len(said) - 1)
-    return "\n".join(said[max(0, failed + 1 - lines) : failed + 1])
+    found = ((row, match[1]) for row, line in enumerate(said) if (match := FAILED.search(line)))
+    end, step = next(found, (len(said), ""))
+    begin = max((row + 1 for row in range(end) if said[row] == END_OF_INPUT), default=0)
+    own = [line.strip() for line in said[begin:end] if line.strip()]
+    if step and not own:
+        return f"{step} ended without a word, as when the system kills a process for the memory that it takes"
+    return "\n".join([*([f"{step} said last:"] if step else []), *own[-lines:]])

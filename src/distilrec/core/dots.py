@@ -1,5 +1,5 @@
-"""Scores of some items of each state, with a gradient that adds up where an item comes up again and again: a fourth of
-the time of the embedding's own.
+"""Scores of some items of each state, with a gradient that adds up where an item comes up again and again, in less time
+than the embedding's own.
 
 Shapes: N states, K items of each, D width, V items.
 """
