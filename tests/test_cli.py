@@ -199,10 +199,13 @@ def test_a_run_of_which_nothing_is_kept_cannot_be_tracked(tmp_path):
     [
         ({"DISTILREC_STORE": "gs://bucket/folder"}, "DR-STORE-007", "gs://bucket/folder"),
         ({"MLFLOW_TRACKING_URI": "mlruns"}, "DR-REG-008", "mlruns"),
+        ({"MLFLOW_TRACKING_URI": "oracle://me:hush@host/db"}, "DR-REG-008", "is host/db"),
     ],
 )
 def test_a_place_of_a_kind_that_there_is_not_is_no_folder(tmp_path, environment, code, words):
-    _refused(distilrec("models", "shop", cwd=tmp_path, **environment), code, words)
+    result = distilrec("models", "shop", cwd=tmp_path, **environment)
+    _refused(result, code, words)
+    assert "hush" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -56,6 +56,8 @@ RESULTS = ("section.html", "report.html", "summary.md", "summary.json")
 """The last one says that the scene is finished."""
 TRAININGS = ("teach", "search", "retrain")
 TERMINATED = 143
+OF_MLFLOW = re.compile(r"(https?|databricks(-uc)?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)(:|$)")
+"""Addresses of servers and databases that MLflow can keep models in."""
 Result = TypeVar("Result")
 _BEGAN = time.monotonic()
 
@@ -271,11 +273,13 @@ def _registry() -> Registry:
     store = _store()
     beside = store.root.parent if isinstance(store, LocalStore) else _runs()
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{beside / 'mlflow.db'}"
-    if not re.match(r"(https?|databricks|(sqlite|postgresql|mysql|mssql)(\+\w+)?):", tracking):
-        raise RunError("DR-REG-008", f"MLFLOW_TRACKING_URI is {tracking}: neither a server's address nor a database's")
     artifacts = os.environ.get("DISTILREC_MLFLOW_ARTIFACTS")
     local = Path(artifacts) if artifacts else beside / "mlartifacts"
-    return Registry(MlflowServer(tracking, local if tracking.startswith("sqlite:") else None), store)
+    server = MlflowServer(tracking, local if tracking.startswith("sqlite:") else None)
+    if not OF_MLFLOW.match(tracking):
+        words = f"MLFLOW_TRACKING_URI is {server.where}: neither a server's address nor a database's"
+        raise RunError("DR-REG-008", words)
+    return Registry(server, store)
 
 
 def _runs() -> Path:
