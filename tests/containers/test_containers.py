@@ -140,7 +140,7 @@ def test_a_killed_step_resumes_when_kubeflow_retries_it_and_the_champion_is_serv
     log = (place.folder / "pipeline.txt").read_text()
     assert returned == 0, log[-5000:]
     assert killed["HostConfig"]["ReadonlyRootfs"] and killed["Config"]["User"] == "10001:0"
-    assert "'event': 'resumed'" in log and "pip install" not in log
+    assert '"event": "resumed"' in log and "pip install" not in log
     _require_given_back(place)
     parts = ("checkpoints/containers/teach-", "checkpoints/containers/retrain-", "promotions/containers/000001.json")
     for part in parts:
