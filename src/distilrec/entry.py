@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distilrec.core.config import SceneConfig, checked_name
 from distilrec.core.errors import ArtifactError, DistilrecError, HeldError, KubeflowError, RunError, StoreError
+from distilrec.core.floors import FLOORS
 from distilrec.core.latency import LatencyTable
 from distilrec.core.parallel import ALONE, Processes
 from distilrec.core.tasks import CLOSING, OPENING, REQUIRING
@@ -192,7 +193,7 @@ def promote(
         return {
             "student_ndcg10": summary["ndcg10"][served["model"]]["value"],
             "teacher_ndcg10": summary["ndcg10"]["teacher"]["value"],
-            "markov_ndcg10": summary["ndcg10"]["markov"]["value"],
+            "floor_ndcg10": max(summary["ndcg10"][name]["value"] for name in FLOORS),
             "p50_speedup": summary["p50_ratios"][f"teacher_onnx_over_{served['timed']}"]["value"],
             "promoted": float(summary["verdict"]["promote"]),
         }

@@ -57,6 +57,13 @@ def test_every_reason_to_hold(change, failed, words):
     assert words in reasons[failed]
 
 
+def test_more_test_users_are_not_promised_to_help_a_value_that_is_too_low_itself():
+    verdict = decide(replace(GOOD, student_over_teacher=Interval(0.94, 0.84, 1.04)), Gate(), Serve())
+    reasons = {check.name: check.sentence for check in verdict.checks if check.passed is False}
+    assert list(reasons) == ["student_over_teacher", "student_over_teacher_low"]
+    assert "too wide" not in "".join(reasons.values())
+
+
 def test_missing_targets_of_the_champion_are_said():
     verdict = decide(replace(GOOD, champion=replace(GOOD.champion, num_missing_targets=7)), Gate(), Serve())
     assert any("lacks the targets of 7 test users" in check.sentence for check in verdict.checks)

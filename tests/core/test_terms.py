@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from distilrec.core.config import Collaborative, DistillationExperts, PointwiseRanking, RelaxedRanking
+from distilrec.core.config import Collaborative, DistillationExperts, PointwiseRanking, RelaxedRanking, Terms
 from distilrec.core.experts import Experts, select
 from distilrec.core.listwise import minus_log_likelihood
 from distilrec.core.ranked import NONE, Allowed, Drawn, Law, TeacherRanking, distinct, ranks_of
@@ -230,6 +230,12 @@ def test_every_term_of_the_table_teaches_the_student_alone(name):
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.8 * before
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_what_a_term_draws_from_the_list_is_told_to_whoever_makes_it(name):
+    term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12, 9), generator())
+    assert Terms(**{name: SETTINGS[name]}).drawn().get(name, 0) == term.law.num_interesting
 
 
 @settings(max_examples=100, deadline=None)

@@ -71,7 +71,7 @@ def tracking_of(registry, run="shop-1", address=None):
 FACTS = RankerFacts((0, 1, 2), exclude_seen=True, default_k=10, has_index=False)
 
 
-def test_what_is_registered_comes_back_whole_and_the_log_rules_the_aliases(registry, ranker, monkeypatch):
+def test_what_is_registered_comes_back_whole_and_the_log_rules_the_aliases(registry, ranker, tmp_path, monkeypatch):
     run = registry.server.client().create_run(registry.server.experiment(SCENE)).info.run_id
     tags = {"content": "abc", "as_of": "2026-01-01"}
     versions = [registry.register(SCENE, run, {"ranker": ranker}, FACTS, tags) for _ in range(2)]
@@ -82,7 +82,7 @@ def test_what_is_registered_comes_back_whole_and_the_log_rules_the_aliases(regis
     entry = registry.champion(SCENE)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "")
-    folder = registry.ranker_folder(entry)  # the server's own key suffices
+    folder = registry.ranker_folder(entry, tmp_path)  # the server's own key suffices
     assert open_ranker(folder).recommend([[3, 4]], k=2)[0].items
 
 

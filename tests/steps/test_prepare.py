@@ -38,6 +38,18 @@ def test_as_of_cuts_and_is_checked():
         prepared(scene, "1970-01-01")
 
 
+def test_an_event_of_a_day_to_come_is_refused_unless_as_of_leaves_it_out(tmp_path):
+    """It would be the newest of all: every later student would be held as knowing less than its champion."""
+    rows = [f"u{user},i{(user * 7 + event * event) % 23},{event}" for user in range(60) for event in range(9)]
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + "\n".join([*rows, "u0,i3,9999999999"]))
+    scene = load_scene(f"scene: shop\ndata: {{source: file, path: {tmp_path}/log.csv}}\n")
+    with pytest.raises(
+        DataError, match=r"an event of user u0 is of 2286-11-20T17:46:39\+00:00, which has not come yet"
+    ):
+        prepared(scene, "")
+    assert prepared(scene, "2020-01-01")[1]["as_of"] == "1970-01-01T00:00:08+00:00"
+
+
 def test_equal_data_has_equal_identity_and_the_deciding_variant_follows_the_repeats():
     scene = load_scene("scene: shop\ndata: {source: synthetic}\n")
     (_, one), (_, other) = prepared(scene, ""), prepared(scene, "")

@@ -274,12 +274,25 @@ def test_profile_measures_transformers_too(shop, tmp_path, monkeypatch):
 
 def test_the_report_warns_of_what_is_slower_than_asked_and_of_the_release():
     asked = load_scene(SCENE, "search.latency_table=table.json search.budget.p50_ms=2.0")
-    assert _warnings(asked, p50_ms=2.2) == []
-    (warning,) = _warnings(asked, p50_ms=2.5)
+    assert _warnings(asked, _latency(p50_ms=2.2), 0.5) == []
+    (warning,) = _warnings(asked, _latency(p50_ms=2.5), 0.5)
     assert "2.000 ms" in warning and "2.500 ms" in warning
-    for space, words in (("adarec-as-released", "do not serve it"), ("fixed", "not searched")):
-        (warning,) = _warnings(load_scene(SCENE, f"search.space={space}"), p50_ms=2.5)
-        assert words in warning
+    (warning,) = _warnings(load_scene(SCENE, "search.space=adarec-as-released"), _latency(), 0.5)
+    assert "do not serve it" in warning
+
+
+def test_the_report_warns_of_a_search_that_decided_nothing_and_of_a_student_without_operations():
+    (warning,) = _warnings(load_scene(SCENE), _latency(), 0.96)
+    assert "hardly decided" in warning and "0.96" in warning
+    assert _warnings(load_scene(SCENE, "search.space=fixed"), _latency(), 1.0) == []
+    (warning,) = _warnings(load_scene(SCENE), _latency(macs=0), 0.5)
+    assert "newest item alone" in warning
+    of_users = load_scene(SCENE, "teach.model=bpr prepare.order=none search.space=fixed retrain.start=scratch")
+    assert _warnings(of_users, _latency(macs=0), 0.0) == []
+
+
+def _latency(p50_ms=2.5, macs=1):
+    return {"latency": {"student_onnx": {"p50_ms": p50_ms}}, "cost": {"student": {"encoder_macs": macs}}}
 
 
 def test_another_latency_table_is_another_run(tmp_path):

@@ -210,7 +210,7 @@ def test_a_champion_is_asked_with_its_own_users_or_with_histories(shop, tmp_path
     pq.write_table(pa.table(table), tmp_path / "items.parquet")
     write_rankers(tmp_path, "student", student([0, 4, 6, 7, 8, 9]), tmp_path, "shop", exclude_seen=True)
     registry = SimpleNamespace(
-        champion=shop.adapters.registry.champion, ranker_folder=lambda _: tmp_path / "student_onnx"
+        champion=shop.adapters.registry.champion, ranker_folder=lambda *_: tmp_path / "student_onnx"
     )
     adapters = replace(shop.adapters, registry=registry)
     evaluate(shop.config, shop.inputs.dataset, shop.inputs.student, tmp_path / "histories", adapters)

@@ -83,6 +83,7 @@ CATALOGUE: dict[str, Kind] = {
         "downloaded data that is not what was expected", "fetch again, or ask who runs the package index"
     ),
     "DR-DATA-009": Kind("data that cannot be downloaded", "check the network and which package index pip is given"),
+    "DR-DATA-010": Kind("an event of a day to come", "correct its time, or leave it out by --as-of"),
     "DR-RUN-001": Kind(
         "an output folder that already holds a different run", "choose another folder, or remove this one"
     ),

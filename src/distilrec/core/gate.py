@@ -95,14 +95,17 @@ def _quality_certainty(evidence: Evidence, gate: Gate) -> Check:
     sentence = f"the lower end of that ratio's 95 % interval is {interval.low:.3f}; at least {limit:.3f} is asked"
     passed = interval.low >= limit
     return Check(
-        "student_over_teacher_low", passed, sentence + ("" if passed else _users_needed(interval, limit, evidence))
+        "student_over_teacher_low",
+        passed,
+        sentence + ("" if passed else _users_needed(interval, gate.min_student_over_teacher, limit, evidence)),
     )
 
 
-def _users_needed(interval: Interval, limit: float, evidence: Evidence) -> str:
-    """How large the test set would have to be for this value to pass: the interval shrinks with its root."""
-    margin = interval.value - limit
-    if margin <= 0 or not math.isfinite(interval.low):
+def _users_needed(interval: Interval, value_limit: float, low_limit: float, evidence: Evidence) -> str:
+    """How large the test set would have to be for this value to pass: the interval shrinks with its root. Nothing of a
+    value that is too low itself."""
+    margin = interval.value - low_limit
+    if interval.value < value_limit or margin <= 0 or not math.isfinite(interval.low):
         return ""
     needed = math.ceil(evidence.num_test_users * ((interval.value - interval.low) / margin) ** 2)
     return f". The interval is too wide: about {needed:,} test users would do, there are {evidence.num_test_users:,}"
@@ -166,6 +169,6 @@ def _champion(evidence: Evidence, gate: Gate) -> tuple[Check, ...]:
             "change_to_champion_low",
             low_passed,
             f"the lower end of that change's 95 % interval is {change.low:+.1%}; at least {low_limit:+.1%} is asked"
-            + ("" if low_passed else _users_needed(change, low_limit, evidence)),
+            + ("" if low_passed else _users_needed(change, value_limit, low_limit, evidence)),
         ),
     )

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
+from distilrec.core.floors import FLOORS
 from distilrec.core.rows import Row
 
 COLOURS = {
@@ -98,10 +99,10 @@ def quality_against_latency(ndcg10: dict[str, dict[str, float]], latency: dict[s
                 across, up, side = BESIDE.get(f"{name}_{form}", (6, 6, "left"))
                 words = f"{name}, {form}"
                 axes.annotate(words, (x, y), xytext=(across, up), ha=side, textcoords="offset points", fontsize=8)
-        if "markov" in ndcg10:
-            axes.axhline(ndcg10["markov"]["value"], color=COLOURS["markov"], linestyle="--", linewidth=1)
-            axes.annotate("Markov floor", (0.0, ndcg10["markov"]["value"]), xycoords=("axes fraction", "data"),
-                          xytext=(4, 3), textcoords="offset points", fontsize=8, color="#666666")  # fmt: skip
+        floor, name = max((ndcg10[name]["value"], name) for name in FLOORS)
+        axes.axhline(floor, color=COLOURS[name], linestyle="--", linewidth=1)
+        axes.annotate(FLOORS[name], (0.0, floor), xycoords=("axes fraction", "data"),
+                      xytext=(4, 3), textcoords="offset points", fontsize=8, color="#666666")  # fmt: skip
         axes.margins(x=0.25, y=0.25)
         _plain_log_axis(axes)
         axes.set_xlabel("milliseconds a request, median, one user")
@@ -170,20 +171,14 @@ def training_curves(histories: dict[str, list[dict[str, Any]]], deciding: str) -
             epochs = [record["epoch"] for record in history]
             left, right = axes[2 * row], axes[2 * row + 1]
             left.plot(epochs, [record["losses"]["total"] for record in history], color="#222222", label="total")
-            if history and history[-1]["losses"]["soft"]:
-                for part, style in (("task", "--"), ("soft", "-."), ("hidden", ":")):
-                    left.plot(
-                        epochs, [record["losses"][part] for record in history], style, color="#777777", label=part
-                    )
-                left.legend(fontsize=7, ncols=2)
-            for variant, style in (("kept", ":"), ("removed", "-")):
-                right.plot(
-                    epochs,
-                    [record["valid"][variant] for record in history],
-                    style,
-                    color="#222222",
-                    label=f"seen {variant}",
-                )
+            _plot_parts(left, epochs, [record["losses"] for record in history])
+            for variant in ("kept", "removed"):
+                values = [record["valid"][variant] for record in history]
+                style = "-" if variant == deciding else ":"
+                right.plot(epochs, values, style, color="#222222", label=f"seen {variant}")
+            if best := [record for record in history if record.get("is_best")]:
+                kept = best[-1]
+                right.plot(kept["epoch"], kept["valid"][deciding], "o", color="#222222", label="what is kept")
             for panel in (left, right):
                 panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             left.set_title(f"{name}: loss", loc="left")
@@ -192,6 +187,17 @@ def training_curves(histories: dict[str, list[dict[str, Any]]], deciding: str) -
         axes[-1].set_xlabel("epoch")
         axes[-2].set_xlabel("epoch")
         return svg_of(figure)
+
+
+def _plot_parts(panel: Any, epochs: list[int], losses: list[dict[str, float]]) -> None:
+    """What a loss is made of, where that is more than the task. Parts are weighted as in the total."""
+    parts = {"task": "--", "soft": "-.", "embedding": (0, (1, 3)), "hidden": ":", "terms": (0, (5, 1, 1, 1, 1, 1))}
+    said = [part for part in parts if any(of_epoch[part] for of_epoch in losses)]
+    if said != ["task"]:
+        for part in said:
+            values = [of_epoch[part] for of_epoch in losses]
+            panel.plot(epochs, values, linestyle=parts[part], color="#777777", label=part)
+        panel.legend(fontsize=7, ncols=2)
 
 
 MOST_PANELS = 12

@@ -50,12 +50,13 @@ class Registry:
         return entry if entry and entry.champion else None
 
     @answered
-    def ranker_folder(self, entry: Entry) -> Path:
-        """The ranker of the version that this entry has in charge, fetched. Raises ArtifactError as
+    def ranker_folder(self, entry: Entry, into: Path) -> Path:
+        """The ranker of the version that this entry has in charge, fetched into a folder. Raises ArtifactError as
         `require_champion`."""
         self.require_champion(entry)
         uri = f"models:/{model_name(entry.scene)}/{entry.champion}"
-        return Path(self.server.mlflow().artifacts.download_artifacts(artifact_uri=uri)) / "artifacts" / "ranker"
+        fetched = self.server.mlflow().artifacts.download_artifacts(artifact_uri=uri, dst_path=str(into))
+        return Path(fetched) / "artifacts" / "ranker"
 
     def require_champion(self, entry: Entry) -> None:
         """Raises ArtifactError if the registry does not have the version that this entry has in charge, or has another

@@ -33,8 +33,10 @@ class SceneReport:
 def render_scene(report: SceneReport) -> str:
     """One scene's section of the page."""
     summary = report.summary
-    curves = report.histories
-    rows = [Row(**{**row, "options": tuple(row["options"])}) for row in summary["search"]["rows"]]
+    is_given = summary["config"]["search"]["space"] == "fixed"
+    curves = {step: history for step, history in report.histories.items() if step != "search" or not is_given}
+    decided = [] if is_given else summary["search"]["rows"]
+    rows = [Row(**{**row, "options": tuple(row["options"])}) for row in decided]
     pictures = {
         "genotype": report.genotype_svg,
         "quality": quality_bars(summary["ndcg10"], summary["deciding"]),

@@ -1,5 +1,6 @@
 """evaluate: teacher, student, champion and floors on the same frozen test users, in the form that is served."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def _index_recall(rankers: Path, data: OpenDataset, config: SceneConfig) -> floa
 
 def _evaluate_champion(entry: Entry, data: OpenDataset, config: SceneConfig, adapters: Adapters) -> tuple[Ranks, int]:
     """Its ranks on its own catalogue, and the number of test users whose target it lacks."""
-    ranker = open_ranker(adapters.registry.ranker_folder(entry), config.threads)
+    with tempfile.TemporaryDirectory() as fetched:
+        ranker = open_ranker(adapters.registry.ranker_folder(entry, Path(fetched)), config.threads)
     own_users = ranker.users.ids if ranker.users else None
     return rank_on_own_catalogue(ExportedScorer(ranker.model), ranker.ids, data.dataset, data.split.test, own_users)
 
@@ -172,7 +174,7 @@ def _champion_summary(
 
 def _examples(config: SceneConfig, data: OpenDataset, scorers: Mapping[str, Scorer]) -> list[dict[str, Any]]:
     """Some test users whose target the catalogue has, drawn by the seed: their newest items, the target, and both top
-    lists as titles."""
+    lists as titles. Not who they are: a report is read by many."""
     past, targets, drawn_from = data.split.test.past, data.split.test.targets_U, data.split.test.answerable
     wanted = min(config.evaluate.num_examples, len(drawn_from))
     users: Ints = np.sort(np.random.default_rng(config.seed).choice(drawn_from, size=wanted, replace=False))
@@ -188,7 +190,6 @@ def _examples(config: SceneConfig, data: OpenDataset, scorers: Mapping[str, Scor
     ids, lengths = histories(past, users, EXAMPLE_LENGTH)
     return [
         {
-            "user": data.dataset.user_ids[int(user)].as_py(),
             "history": [titles[item] for item in ids[row, : lengths[row]].tolist()],
             "target": titles[targets[user]],
             **{name: [titles[item] for item in lists[row]] for name, lists in top.items()},

@@ -76,6 +76,9 @@ def _read(config: SceneConfig, as_of: str) -> RawEvents:
         raw = raw.select(raw.times < instant_of(as_of))
         if not len(raw.times):
             raise DataError("DR-DATA-006", f"no event is before as_of {as_of}")
+    if has_times(config) and (newest := float(raw.times.max())) > datetime.now(UTC).timestamp() + SECONDS_A_DAY:
+        user = raw.user_ids[int(raw.users[raw.times.argmax()])]
+        raise DataError("DR-DATA-010", f"an event of user {user} is of {_iso(newest)}, which has not come yet")
     return raw if config.prepare.order == "time" else raw.select(_is_first(raw))
 
 

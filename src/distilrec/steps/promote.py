@@ -41,7 +41,8 @@ AS_RELEASED = (
 COUNTED = ("counts", "counts_before_filtering", "num_duplicates", "filter_rounds", "share_of_repeats")
 OF_DATA = ("as_of", "sha256", *COUNTED, "split", "asked")
 """Of the dataset's manifest, what the summary repeats; one of before does not say how many rows were said twice."""
-FIXED = "This student was drawn by hand and not searched: search.space is fixed."
+UNDECIDED = 0.95
+"""Mean entropy of the choices; 1 is uniform."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _measured(
         "genotype": read_json(inputs.genotype / "genotype.json"),
         "served": {"model": config.serve.evaluated, "timed": config.serve.timed},
         "export": read_json(inputs.student / "export.json"),
-        "warnings": _warnings(config, latency["latency"][config.serve.timed]["p50_ms"]),
+        "warnings": _warnings(config, latency, _mean(last)),
         "search": {
             **{key: found[key] for key in ("rows", "limits")},
             "predicted": _predicted(found["predicted_cost"], latency),
@@ -160,10 +161,17 @@ def _measured(
     }
 
 
-def _warnings(config: SceneConfig, p50_ms: float) -> list[str]:
-    asked = config.search.budget.p50_ms
+def _warnings(config: SceneConfig, latency: dict[str, Any], entropy: float) -> list[str]:
+    """Of what the gate does not judge."""
+    asked, p50_ms = config.search.budget.p50_ms, latency["latency"][config.serve.timed]["p50_ms"]
     found = [AS_RELEASED] if config.search.space == "adarec-as-released" else []
-    found += [FIXED] if config.search.space == "fixed" else []
+    if config.search.space != "fixed" and entropy > UNDECIDED:
+        found.append(
+            f"The search has hardly decided: the mean entropy of its choices ended at {entropy:.2f}, where 1 is "
+            "uniform. More epochs, or more data, would let it."
+        )
+    if not config.teach.knows_users and not latency["cost"]["student"]["encoder_macs"]:
+        found.append("The student computes nothing on a history: its answer depends on the newest item alone.")
     if asked is not None and p50_ms > LATENCY_LEEWAY * asked:
         found.append(f"The p50 that was asked for is {asked:.3f} ms; measured it is {p50_ms:.3f} ms.")
     return found
@@ -315,13 +323,13 @@ def _standing(summary: dict[str, Any]) -> str:
     """Where teacher and student stand against counting, in both variants, in one sentence."""
     parts = []
     for variant in VARIANTS:
-        floor = summary["models"]["markov"][variant]["ndcg@10"]
+        floor, words = max((summary["models"][name][variant]["ndcg@10"], words) for name, words in FLOORS.items())
         sides = [
             f"the {name.replace('_', ', ')} ({summary['models'][name][variant]['ndcg@10']:.4f}) is "
             + ("above" if summary["models"][name][variant]["ndcg@10"] > floor else "not above")
             for name in ("teacher", summary["served"]["model"])
         ]
-        parts.append(f"with seen items {variant} {' and '.join(sides)} the Markov floor ({floor:.4f})")
+        parts.append(f"with seen items {variant} {' and '.join(sides)} the floor ({words}, {floor:.4f})")
     return f"NDCG@10 on test: {'; '.join(parts)}."
 
 

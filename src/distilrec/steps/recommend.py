@@ -1,7 +1,9 @@
 """recommend: ask the champion of a scene, on this machine, as the served model would be asked."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from distilrec.core.errors import ConfigError, RunError
 from distilrec.io.rankers import open_ranker, titles_of
@@ -42,15 +44,15 @@ def recommend(
     entry = registry.champion(scene)
     if entry is None:
         raise RunError("DR-REG-002", f"scene {scene} has no champion")
-    folder = registry.ranker_folder(entry)
-    ranker = open_ranker(folder)
+    with tempfile.TemporaryDirectory() as fetched:
+        folder = registry.ranker_folder(entry, Path(fetched))
+        ranker, titles = open_ranker(folder), titles_of(folder)
     lists = [_typed(ranker.items, ids) for ids in (history, exclude, allow)]
     users = None if user is None else _typed(ranker.users, [user]) if ranker.users else [user]
     try:
         (found,) = ranker.recommend([lists[0]], k, exclude_seen, lists[1], lists[2] or None, users)
     except RankerError as error:
         raise ConfigError("DR-CONF-003", str(error)) from None
-    titles = titles_of(folder)
     return Answer(scene, entry.champion, found, [titles[item] for item in found.items])
 
 
