@@ -190,7 +190,7 @@ def training_curves(histories: dict[str, list[dict[str, Any]]], deciding: str) -
 
 
 def _plot_parts(panel: Any, epochs: list[int], losses: list[dict[str, float]]) -> None:
-    """What a loss is made of, where that is more than the task. Parts are weighted as in the total."""
+    """What a loss is made of, where that is more than the task: each part as it is before `share` and weights."""
     parts = {"task": "--", "soft": "-.", "embedding": (0, (1, 3)), "hidden": ":", "terms": (0, (5, 1, 1, 1, 1, 1))}
     said = [part for part in parts if any(of_epoch[part] for of_epoch in losses)]
     if said != ["task"]:
