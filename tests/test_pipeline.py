@@ -244,6 +244,15 @@ def test_the_champion_recommends_in_the_terminal(runs):
         assert refused.returncode == 2 and words in refused.stderr, refused.stderr
 
 
+def test_runs_are_compared_in_the_terminal(runs):
+    shown = distilrec("compare", "first,second", "first", cwd=runs)
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(r"beyond the first [+-]\d\.\d{4} \[[+-]\d\.\d{4}, [+-]\d\.\d{4}\]\n$", shown.stdout), shown.stdout
+    assert len(re.findall(r"by run \d\.\d{4}, \d\.\d{4}", shown.stdout)) == 1
+    refused = distilrec("compare", "first", "nowhere", cwd=runs)
+    assert refused.returncode == 2 and "DR-RUN-005: 'nowhere' is no folder" in refused.stderr
+
+
 def test_nothing_was_unpickled(runs):
     log = runs / "unpickled.txt"
     assert not log.exists() or log.read_text() == ""

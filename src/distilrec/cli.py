@@ -163,6 +163,21 @@ def doctor(runs: Runs = Path("runs")) -> None:
 
 
 @app.command()
+def compare(
+    methods: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN[,RUN...]...", help="A method's runs, by their folders; several are its seeds."),
+    ],
+    model: Annotated[str, typer.Option(help="Such as student, student_int8 or teacher.")] = "student",
+) -> None:
+    """Compare models of several runs on the same test users: each method with the first one."""
+    from distilrec import entry
+    from distilrec.display import print_comparison
+
+    print_comparison(entry.compare([method.split(",") for method in methods], model), model)
+
+
+@app.command()
 def publish(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     location: Annotated[str, typer.Argument(metavar="s3://BUCKET/FOLDER")],

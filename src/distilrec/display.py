@@ -18,6 +18,8 @@ from rich.text import Text
 from distilrec.core.estimate import STEPS
 
 if TYPE_CHECKING:
+    from distilrec.core.compared import Compared
+    from distilrec.core.metrics import Interval
     from distilrec.core.schedules import Found
     from distilrec.io.promotions import Entry
     from distilrec.serving.distilrec_ranker import Recommendation
@@ -213,6 +215,20 @@ def print_result(summaries: list[dict[str, Any]]) -> None:
             mark = "[dim]-[/]" if check["passed"] is None else "[green]✓[/]" if check["passed"] else "[red]✗[/]"
             console.print(f" {mark} {check['sentence']}", highlight=False)
         console.print(summary["standing"], style="dim", highlight=False)
+
+
+def print_comparison(compared: "list[Compared]", model: str) -> None:
+    console.print(f"NDCG@10 of the {model}, with 95 % intervals over test users, paired", style="dim")
+    for one in compared:
+        console.print(", ".join(one.runs), soft_wrap=True, highlight=False, markup=False)
+        words = [_with_interval(one.mean, ".4f")]
+        words += [f"beyond the first {_with_interval(one.beyond, '+.4f')}"] if one.beyond else []
+        words += [f"by run {', '.join(f'{value:.4f}' for value in one.by_run)}"] if len(one.by_run) > 1 else []
+        console.print(f"  {'; '.join(words)}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _with_interval(interval: "Interval", form: str) -> str:
+    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
 @contextmanager

@@ -47,6 +47,7 @@ from distilrec.steps.adapters import Adapters
 from distilrec.steps.tracked import keep
 
 if TYPE_CHECKING:
+    from distilrec.core.compared import Compared
     from distilrec.core.schedules import Found
     from distilrec.io.kubeflow import Kubeflow
     from distilrec.io.promotions import Entry
@@ -376,6 +377,13 @@ def track(run: str) -> list[tuple[str, str, str]]:
     for scene in scenes:
         registry.project(scene)
     return [(scene, run_id, tracking.url(run_id) or registry.server.where) for scene, run_id in logged]
+
+
+def compare(methods: list[list[str]], model: str) -> "list[Compared]":
+    """Of each method its runs' folders; the first is what the others are compared with."""
+    from distilrec.steps.compare import compare as run
+
+    return run(methods, model)
 
 
 def publish(run: str, location: str, tell: Callable[[int, int], None]) -> dict[str, str]:

@@ -108,6 +108,9 @@ CATALOGUE: dict[str, Kind] = {
     ),
     "DR-RUN-002": Kind("another process works in the same run folder", "wait for it, or choose another --out"),
     "DR-ART-001": Kind("an artifact that is missing, truncated or altered", "run the step that writes it again"),
+    "DR-ART-002": Kind(
+        "evaluations that do not compare", "run both scenes on the same data, with the same prepare and --as-of"
+    ),
     "DR-REG-001": Kind(
         "a registry without the champion that the promotion log names",
         "point MLFLOW_TRACKING_URI at the registry that holds it, use other --runs, approve a version that is "
