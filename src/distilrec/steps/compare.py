@@ -1,6 +1,8 @@
 """compare: models of several runs on the same test users."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -24,9 +26,11 @@ def compare(methods: Sequence[Sequence[str]], model: str) -> list[Compared]:
         ArtifactError: an evaluation is altered, or is of other data or of another variant than the first one.
         ConfigError: a run has no such model.
     """
-    evaluated = [[_quality_of(run) for run in runs] for runs in methods]
+    evaluated = [[_Evaluation.of(_quality_of(run)) for run in runs] for runs in methods]
     first = evaluated[0][0]
-    values = [[_values(folder, first, model) for folder in folders] for folders in evaluated]
+    for one in chain.from_iterable(evaluated):
+        one.require_comparable(first)
+    values = [[one.ndcg10(model) for one in of_runs] for of_runs in evaluated]
     return compared(list(zip(methods, values, strict=True)))
 
 
@@ -46,18 +50,33 @@ def _quality_of(given: str) -> Path:
     return max(found, key=lambda manifest: manifest.stat().st_mtime).parent
 
 
-def _values(folder: Path, first: Path, model: str) -> Floats:
-    """NDCG@10 of every test user."""
-    told, of_first = (manifest_of(one, "evaluate")["inputs"]["prepare"] for one in (folder, first))
-    variant, of_the_first = (str(read_json(one / "quality.json")["deciding"]) for one in (folder, first))
-    if told != of_first:
-        raise ArtifactError("DR-ART-002", f"{folder} was evaluated on other data than {first}")
-    if variant != of_the_first:
-        words = f"with seen items {variant}, {first} with seen items {of_the_first}"
-        raise ArtifactError("DR-ART-002", f"{folder} was evaluated {words}")
-    ranks = pq.read_table(folder / "ranks.parquet")
-    suffix = f"_{variant}"
-    if model + suffix not in ranks.column_names:
-        there = [name.removesuffix(suffix) for name in ranks.column_names if name.endswith(suffix)]
-        raise ConfigError("DR-CONF-003", f"{folder} has no model {model!r}, only {', '.join(there)}")
-    return per_user(ranks[model + suffix].to_numpy(), "ndcg", 10)
+@dataclass(frozen=True)
+class _Evaluation:
+    """Attributes:
+    data: the dataset's content.
+    deciding: whether seen items are kept or removed.
+    """
+
+    folder: Path
+    data: str
+    deciding: str
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Evaluation":
+        data = manifest_of(folder, "evaluate")["inputs"]["prepare"]
+        return cls(folder, str(data), str(read_json(folder / "quality.json")["deciding"]))
+
+    def require_comparable(self, first: "_Evaluation") -> None:
+        if self.data != first.data:
+            raise ArtifactError("DR-ART-002", f"{self.folder} was evaluated on other data than {first.folder}")
+        if self.deciding != first.deciding:
+            words = f"with seen items {self.deciding}, {first.folder} with seen items {first.deciding}"
+            raise ArtifactError("DR-ART-002", f"{self.folder} was evaluated {words}")
+
+    def ndcg10(self, model: str) -> Floats:
+        """Of every test user."""
+        ranks, suffix = pq.read_table(self.folder / "ranks.parquet"), f"_{self.deciding}"
+        if model + suffix not in ranks.column_names:
+            there = [name.removesuffix(suffix) for name in ranks.column_names if name.endswith(suffix)]
+            raise ConfigError("DR-CONF-003", f"{self.folder} has no model {model!r}, only {', '.join(there)}")
+        return per_user(ranks[model + suffix].to_numpy(), "ndcg", 10)
