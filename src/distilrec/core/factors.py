@@ -16,7 +16,7 @@ from distilrec.core.dots import dots
 from distilrec.core.recommender import Recommender
 
 TILE_ELEMENTS = 1_000_000
-"""Of the hidden layer when NeuMF scores the catalogue: what a core's cache holds."""
+"""Of the hidden layer when NeuMF scores many items: what a core's cache holds."""
 
 
 class UserModel(Recommender):
@@ -131,10 +131,16 @@ class NeuMF(UserModel):
         return self.width**2 + 2 * self.num_items * self.width
 
     def score_of(self, states_NS: Tensor, ids_NK: Tensor) -> Tensor:
+        """In tiles, unless a gradient is wanted: each tile would have one of the whole tables."""
         if ids_NK.numel() < self.num_items:
             return self._match(states_NS[:, None], self._ready(self.items(ids_NK)))
         product_VD, hidden_VD = self._ready(self.items.weight)
-        return self._match(states_NS[:, None], (F.embedding(ids_NK, product_VD), F.embedding(ids_NK, hidden_VD)))
+        rows = len(ids_NK) if torch.is_grad_enabled() else max(1, TILE_ELEMENTS // (ids_NK.shape[1] * self.width))
+        tiles = zip(torch.split(states_NS[:, None], rows), torch.split(ids_NK, rows), strict=True)
+        matched = [
+            self._match(chunk, (F.embedding(ids, product_VD), F.embedding(ids, hidden_VD))) for chunk, ids in tiles
+        ]
+        return torch.cat(matched)
 
     def loss(self, users_N: Tensor, positives_N: Tensor, negatives_N: Tensor) -> Tensor:
         """Binary cross-entropy: the positives are one, the negatives zero."""
