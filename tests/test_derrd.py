@@ -36,7 +36,9 @@ def test_negatives_are_different_in_no_part_and_drawn_once(small):
         small.train.events(np.arange(NUM_USERS)), small.valid_U, small.test_U, NUM_ITEMS, NUM_NEGATIVES
     )
     assert again.negatives_sha256 == small.negatives_sha256
-    assert small.num_cold >= 1
+    known = {item for user in range(NUM_USERS) for item in small.train.of(user).tolist()}
+    cold = [item for item in small.test_U.tolist() if item not in known]
+    assert 0 < small.num_cold == len(cold) < NUM_USERS
 
 
 def test_ranks_by_hand(small):

@@ -324,3 +324,15 @@ def test_rd_by_hand():
     weights = weights * np.tanh(0.1 * np.array([12 * 0.5 - 0, 12 * 0.5 - 1]))
     warm = TERMS["rd"](PointwiseRanking(num_positives=2, warm_up=0), sizes, generator())
     assert warm(pair, drawn).item() == pytest.approx(float(weights @ losses / weights.sum()))
+
+
+def test_rd_counts_the_teachers_other_items_above_a_positive_too():
+    """The student has the first of five listed items below the other four and above all that are not listed."""
+    student = _Table(1, 1, num_contexts=1)
+    student.contexts_ND = torch.ones(1, 1)
+    student.items_VD = torch.tensor([9.0, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0, 4.0, 3.0, 2.0, 1.0])[:, None]
+    rd = TERMS["rd"](PointwiseRanking(num_positives=1, num_sampled=10, warm_up=0), Sizes((), (), 12, 9), generator())
+    drawn = _ranking(1).draw(rd.law, generator())
+    assert sorted(drawn.uninteresting_NL[0].tolist()) == list(range(2, 12))
+    pair = Pair(student, student, torch.arange(0), torch.ones(0), epochs_done=0, generator=generator())
+    assert rd(pair, drawn).item() == pytest.approx(np.log1p(np.exp(-1.0)))

@@ -64,6 +64,7 @@ def test_bad_scenes(text, code, words):
     ("overrides", "words"),
     [
         ("teach.width", ("key.key=value",)),
+        ("retrain.terms.de=", ("'retrain.terms.de=' has no value", "{}", "null")),
         ("scene.x=1", ("scene has no keys",)),
         ("teach.max_epochs=0", ("teach.max_epochs = 0",)),
     ],

@@ -407,6 +407,16 @@ def test_a_teacher_or_student_of_another_scene_is_refused(shop, tmp_path):
     assert not (tmp_path / "search").exists() and not (tmp_path / "student").exists()
 
 
+def test_targets_that_never_occur_in_training_are_counted(tmp_path):
+    sparse = load_scene(SCENE, "data.num_items=400 prepare.min_item_events=1")
+    prepare(sparse, "", tmp_path / "dataset", _adapters(tmp_path))
+    sequences = open_dataset(tmp_path / "dataset").sequences
+    known = set(Pairs.of(sequences.without_last(2)).items_P.tolist())
+    num_cold = sum(target not in known for target in sequences.target(1).tolist())
+    asked = read_json(tmp_path / "dataset" / "manifest.json")["asked"]["test"]
+    assert 0 < asked["num_unseen_targets"] == num_cold < NUM_USERS
+
+
 def test_a_user_who_has_everything_is_in_no_batch_and_a_scene_of_them_is_refused(tmp_path):
     few = "prepare.order=time data.num_items=5 data.predictability=0.1 prepare.min_items=5 data.events_per_user"
     some, none = (load_scene(SCENE, f"{few}={count}") for count in (9, 200))

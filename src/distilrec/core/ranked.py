@@ -24,11 +24,13 @@ class Law:
     Attributes:
         temperature: T of p_k ~ exp(-k / T) over the ranks k (Kang et al. 2020); None takes the first ones unsampled,
             which the authors later found better.
+        is_below_list: whether the uninteresting items are those that the teacher does not list; else any unseen ones.
     """
 
     num_interesting: int
     num_uninteresting: int
     temperature: float | None
+    is_below_list: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,32 +107,37 @@ class Allowed:
 class TeacherRanking:
     """Attributes:
     ranked_NC: the teacher's best items, without those observed; `NONE` at the end.
+    unseen: not observed.
     others: neither observed nor listed.
     """
 
     ranked_NC: Tensor
+    unseen: Allowed
     others: Allowed
 
     @classmethod
     def of(cls, ranked_NC: Tensor, seen_rows_P: Tensor, seen_items_P: Tensor, num_items: int) -> "TeacherRanking":
         """Of what a row has not seen at most half is listed, the best: the others are what a term ranks it above."""
-        most_N = (Allowed.excluding(seen_rows_P, seen_items_P, len(ranked_NC), num_items).counts_N + 1) // 2
+        unseen = Allowed.excluding(seen_rows_P, seen_items_P, len(ranked_NC), num_items)
+        most_N = (unseen.counts_N + 1) // 2
         is_listed_C = torch.arange(ranked_NC.shape[1], device=ranked_NC.device)
         ranked_NC = ranked_NC.masked_fill(is_listed_C >= most_N[:, None], NONE)
         rows, places = torch.nonzero(ranked_NC != NONE, as_tuple=True)
         all_rows = torch.cat([seen_rows_P, rows])
         all_items = torch.cat([seen_items_P, ranked_NC[rows, places]])
-        return cls(ranked_NC, Allowed.excluding(all_rows, all_items, len(ranked_NC), num_items))
+        return cls(ranked_NC, unseen, Allowed.excluding(all_rows, all_items, len(ranked_NC), num_items))
 
     @classmethod
     def joined(cls, parts: Sequence["TeacherRanking"]) -> "TeacherRanking":
         """The rows of one after those of the other."""
-        return cls(torch.cat([part.ranked_NC for part in parts]), Allowed.joined([part.others for part in parts]))
+        unseen, others = ([part.unseen for part in parts], [part.others for part in parts])
+        return cls(torch.cat([part.ranked_NC for part in parts]), Allowed.joined(unseen), Allowed.joined(others))
 
     def draw(self, law: Law, generator: torch.Generator) -> Drawn:
         """Of every row."""
         ranks_NK = ranks_of(self.ranked_NC != NONE, law, generator)
-        uninteresting_NL = self.others.draw(law.num_uninteresting, generator)
+        below = self.others if law.is_below_list else self.unseen
+        uninteresting_NL = below.draw(law.num_uninteresting, generator)
         return Drawn(self.ranked_NC.gather(1, ranks_NK), ranks_NK, uninteresting_NL)
 
 

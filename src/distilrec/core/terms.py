@@ -124,13 +124,13 @@ class RRD(nn.Module):
 
 class RD(nn.Module):
     """The teacher's first items as positives, each by itself (Tang & Wang 2018): weighed by exp(-rank / T), and after
-    the warm-up also by tanh(mu * (rank with the student - rank)), the student's rank estimated from a sample of the
-    others. The weights of a context sum to one."""
+    the warm-up also by tanh(mu * (rank with the student - rank)), the student's rank estimated from a sample of
+    all unseen items, the teacher's among them. The weights of a context sum to one."""
 
     def __init__(self, config: PointwiseRanking, sizes: Sizes, generator: torch.Generator) -> None:  # noqa: ARG002
         super().__init__()
         self.config, self.num_items, self.num_epochs = config, sizes.num_items, sizes.num_epochs
-        self.law = Law(config.num_positives, config.num_sampled, None)
+        self.law = Law(config.num_positives, config.num_sampled, None, is_below_list=False)
 
     def forward(self, pair: Pair, drawn: Drawn) -> Tensor:
         scores_NK = scores_of(pair.student, drawn.interesting_NK, -torch.inf)

@@ -81,6 +81,9 @@ def _override(tree: dict[str, Any], assignment: str) -> None:
     key, equals, value = assignment.partition("=")
     if not equals or not key:
         raise ConfigError("DR-CONF-003", f"override {assignment!r} is not of the form key.key=value")
+    if not value:
+        words = f"override {assignment!r} has no value: write {{}} for what is named as it is by default, or null"
+        raise ConfigError("DR-CONF-003", words)
     *parents, last = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
