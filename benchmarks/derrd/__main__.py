@@ -1,9 +1,10 @@
 """DE-RRD on CiteULike: the published table, and what the two terms cost.
 
 python -m benchmarks.derrd                everything that is not in measurements.json yet (a day on two cores)
-python -m benchmarks.derrd bpr.student.0  some parts, measured again
+python -m benchmarks.derrd bpr.student.0  some parts again
 
-Each training resumes from its checkpoint under $DISTILREC_BENCH_RUNS (./runs/benchmarks); what is finished stays.
+Each training resumes from its checkpoint under $DISTILREC_BENCH_RUNS (./runs/benchmarks); one that is finished there,
+by the same settings and the same revision of the code, is found again.
 The data is the authors' split 0 in $DISTILREC_CITEULIKE (../shared/data/citeulike-derrd).
 """
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.command import Part
-from benchmarks.derrd.recipes import RECIPES, STUDENT, TEACHER
+from benchmarks.derrd.recipes import RECIPES, STUDENT, TEACHER, TRIED_DECAYS
 from benchmarks.derrd.split import NEGATIVES_SEED, citeulike
 from benchmarks.derrd.trained import DEVICE, Row, Workshop
 from benchmarks.results import RUNS, Results
@@ -41,6 +41,13 @@ def table_row(results: Results, base: str, name: str, seed: int) -> None:
         _put(results, f"citeulike.{figure}.{key}", measure, rows, pairs, unit, f"{of}; {whole}")
     about = {"num_cold_targets": shop.split.num_cold, "negatives_sha256": shop.split.negatives_sha256}
     results.keep(f"{base}.{name}", {**about, "rows": [row.summary() for row in rows]})
+
+
+def decays(results: Results) -> None:
+    """What chose NeuMF's weight decays: validation alone, one seed."""
+    shop = workshop()
+    rows = {f"{name}, {decay:g}": shop.trained(name, recipe, 0) for (name, decay), recipe in TRIED_DECAYS.items()}
+    results.keep("neumf.decays", {key: {"epochs": row.epochs, "valid": row.valid} for key, row in rows.items()})
 
 
 def _seeds(name: str) -> range:
@@ -81,4 +88,4 @@ PARTS: dict[str, Part] = {
     for seed in SEEDS
     for name in names
     if seed in _seeds(name)
-}
+} | {"neumf.decays": decays}

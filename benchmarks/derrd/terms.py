@@ -2,6 +2,8 @@
 soft targets, and with several together. A term's weight is its default, not tuned for this."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,23 +15,24 @@ from benchmarks.command import Part
 from benchmarks.peers import ROOT
 from benchmarks.results import RUNS, SAME_THREADS, Results
 from distilrec import entry
+from distilrec.core.config import content_hash
 from distilrec.core.events import Floats
 from distilrec.core.metrics import bootstrap_mean
+from distilrec.core.revisions import REVISIONS
 from distilrec.io.jsons import read_json
+from distilrec.io.scenes import load_scene
 from distilrec.steps.inputs import open_dataset
 
-SCENES = {"terms": "ml1m-under-25", "terms_ml1m": "ml1m"}
-"""By the part that measures them, which is also the folder and the beginning of the figures' names."""
+SCENE = str(ROOT / "scenes" / "ml1m-under-25.yaml")
+"""Its settings, on whatever data."""
 SCRATCH = "retrain.start=scratch"
-SEEDS = (0, 1, 2)
-"""Of the retraining; teacher and search are those of seed 0."""
 SOFT = "retrain.distillation.embedding_weight=0 retrain.distillation.hidden_weight=0"
-NEXT_ITEM, SOFT_TARGETS = "next item alone", "soft targets"
+NEXT_ITEM, SOFT_TARGETS, SLOWER_DE = "next item alone", "soft targets", "soft targets, DE to .002"
 ALONE = {
     SOFT_TARGETS: SOFT,
     "soft targets, layers": "",
     "soft targets, DE": f"{SOFT} retrain.terms.de={{}}",
-    "soft targets, DE to .002": f"{SOFT} retrain.terms.de.temperature_end=0.002",
+    SLOWER_DE: f"{SOFT} retrain.terms.de.temperature_end=0.002",
     "soft targets, RRD": f"{SOFT} retrain.terms.rrd={{}}",
     "soft targets, RRD top": f"{SOFT} retrain.terms.rrd.interesting=top",
     "soft targets, RD": f"{SOFT} retrain.terms.rd={{}}",
@@ -42,24 +45,46 @@ TOGETHER = {
 WAYS = {NEXT_ITEM: "retrain.distillation.share=0", **ALONE, **TOGETHER}
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Attributes:
+    told: of the figures.
+    data: overrides that ask for it.
+    seeds: of the retraining; teacher and search are those of seed 0.
+    """
+
+    told: str
+    data: str
+    seeds: range
+    ways: dict[str, str]
+
+
+TRIALS = {
+    "terms": Trial("ml1m-under-25", "", range(3), WAYS),
+    "terms_ml1m": Trial(
+        "all of MovieLens-1M", "data.ages=all", range(1), {name: WAYS[name] for name in WAYS if name != SLOWER_DE}
+    ),
+}
+"""By the part that measures it, which is also the folder and the beginning of the figures' names."""
+
+
 def terms(results: Results, part: str) -> None:
-    """Rows as they come, seed by seed; a retraining that is finished is found again, and so is a teacher."""
-    scene, folder = str(ROOT / "scenes" / f"{SCENES[part]}.yaml"), RUNS / "derrd" / part
-    dataset, teacher, search, genotype = (str(folder / name) for name in ("dataset", "teacher", "search", "genotype"))
-    folder.mkdir(parents=True, exist_ok=True)
+    """Rows as they come, seed by seed."""
+    trial, made = TRIALS[part], partial(_made, RUNS / "derrd" / part)
     os.environ["DISTILREC_STORE"] = str(RUNS / "store")
-    _unless(dataset, lambda: entry.prepare(scene, SAME_THREADS, "", dataset))
-    _unless(teacher, lambda: entry.teach(scene, SAME_THREADS, dataset, teacher))
-    _unless(search, lambda: entry.search(scene, SAME_THREADS, dataset, teacher, search))
-    _unless(genotype, lambda: entry.derive(scene, SAME_THREADS, search, genotype))
+    asked = f"{SAME_THREADS} {trial.data}".strip()
+    dataset = made("dataset", asked, lambda told, out: entry.prepare(SCENE, told, "", out))
+    teacher = made("teacher", asked, lambda told, out: entry.teach(SCENE, told, dataset, out))
+    search = made("search", asked, lambda told, out: entry.search(SCENE, told, dataset, teacher, out))
+    genotype = made("genotype", asked, lambda told, out: entry.derive(SCENE, told, search, out))
     rows: dict[str, list[dict[str, Any]]] = {}
     users: dict[str, list[Floats]] = {}
-    for seed in SEEDS:
-        for name, overrides in WAYS.items():
-            student = str(folder / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}")
-            asked = f"{SAME_THREADS} seed={seed} {SCRATCH} {overrides}".strip()
-            _unless(
-                student, lambda asked=asked, to=student: entry.retrain(scene, asked, dataset, teacher, genotype, to)
+    for seed in trial.seeds:
+        for name, overrides in trial.ways.items():
+            student = made(
+                f"{name.replace(', ', '-').replace(' ', '-')}-{seed}",
+                f"{asked} seed={seed} {SCRATCH} {overrides}".strip(),
+                lambda told, out: entry.retrain(SCENE, told, dataset, teacher, genotype, out),
             )
             row, of_users = _row(Path(dataset), Path(student))
             rows.setdefault(name, []).append(row)
@@ -78,14 +103,19 @@ def _put_gains(results: Results, part: str, users: dict[str, list[Floats]]) -> N
         before = NEXT_ITEM if name == SOFT_TARGETS else SOFT_TARGETS
         gain = bootstrap_mean(np.mean(each, axis=0) - np.mean(users[before], axis=0), seed=0)
         by_seed = [round(float(one.mean()), 4) for one in each]
-        note = f"{SCENES[part]}, {name} against {before}; test NDCG@10 by seed {by_seed}"
+        note = f"{TRIALS[part].told}, {name} against {before}; test NDCG@10 by seed {by_seed}"
         key = name.replace(", ", "_").replace(" ", "_")
         results.put(f"{part}.{key}.gain", gain.value, "NDCG@10", note, seeds=seeds, interval=[gain.low, gain.high])
 
 
-def _unless(folder: str, make: Any) -> None:
-    if not (Path(folder) / "manifest.json").is_file():
-        make()
+def _made(folder: Path, name: str, told: str, make: Callable[[str, str], Any]) -> str:
+    """Where it is: made unless it is there, by the same settings and the same revision of the code."""
+    settings = load_scene(SCENE, told).model_dump(mode="json")
+    out = folder / f"{name}-{content_hash(settings, REVISIONS)}"
+    if not (out / "manifest.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        make(told, str(out))
+    return str(out)
 
 
 def _row(dataset: Path, student: Path) -> tuple[dict[str, Any], Floats]:
@@ -95,4 +125,4 @@ def _row(dataset: Path, student: Path) -> tuple[dict[str, Any], Floats]:
     return {"valid": valid, "test": float(users.mean()), "seconds": seconds}, users
 
 
-PARTS: dict[str, Part] = {part: partial(terms, part=part) for part in SCENES}
+PARTS: dict[str, Part] = {part: partial(terms, part=part) for part in TRIALS}

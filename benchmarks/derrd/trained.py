@@ -15,6 +15,7 @@ from distilrec.core.config import content_hash
 from distilrec.core.cost import count_params
 from distilrec.core.factors import USER_MODELS, UserModel
 from distilrec.core.ranked import TeacherRanking
+from distilrec.core.revisions import REVISIONS
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.terms import terms_of
 from distilrec.core.user_fit import Pairs, UserFit, UserTeaching, ranking_by
@@ -92,8 +93,9 @@ class Workshop:
         teacher = (
             self._path(TEACHER, RECIPES[recipe.base][TEACHER], TEACHER_SEED).stem if recipe.terms.weights() else ""
         )
-        told = (recipe.described(), teacher, seed, self.split.negatives_sha256, DEVICE, self.max_epochs, versions())
-        return self.folder / "rows" / f"{recipe.base}-{name}-{seed}-{content_hash(*told)}.json"
+        told = (recipe.described(), teacher, seed, self.split.negatives_sha256, DEVICE, self.max_epochs)
+        made_by = (versions(), REVISIONS["retrain"])
+        return self.folder / "rows" / f"{recipe.base}-{name}-{seed}-{content_hash(*told, *made_by)}.json"
 
     def _model(self, recipe: Recipe, seed: int) -> UserModel:
         train = self.split.train
