@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.command import Part
-from benchmarks.derrd.recipes import RECIPES, STUDENT, TEACHER, TRIED_DECAYS
+from benchmarks.derrd.recipes import RECIPES, STUDENT, TEACHER, TRIED
 from benchmarks.derrd.split import NEGATIVES_SEED, citeulike
 from benchmarks.derrd.trained import DEVICE, Row, Workshop
 from benchmarks.results import RUNS, Results
@@ -43,11 +43,11 @@ def table_row(results: Results, base: str, name: str, seed: int) -> None:
     results.keep(f"{base}.{name}", {**about, "rows": [row.summary() for row in rows]})
 
 
-def decays(results: Results) -> None:
-    """What chose NeuMF's weight decays: validation alone, one seed."""
+def tried(results: Results) -> None:
+    """What NeuMF's settings were preferred to, by validation alone; one seed."""
     shop = workshop()
-    rows = {f"{name}, {decay:g}": shop.trained(name, recipe, 0) for (name, decay), recipe in TRIED_DECAYS.items()}
-    results.keep("neumf.decays", {key: {"epochs": row.epochs, "valid": row.valid} for key, row in rows.items()})
+    rows = {title: shop.trained(name, recipe, 0) for title, (name, recipe) in TRIED.items()}
+    results.keep("neumf.tried", {title: {"epochs": row.epochs, "valid": row.valid} for title, row in rows.items()})
 
 
 def _seeds(name: str) -> range:
@@ -88,4 +88,4 @@ PARTS: dict[str, Part] = {
     for seed in SEEDS
     for name in names
     if seed in _seeds(name)
-} | {"neumf.decays": decays}
+} | {"neumf.tried": tried}

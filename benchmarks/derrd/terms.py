@@ -27,14 +27,15 @@ SCENE = str(ROOT / "scenes" / "ml1m-under-25.yaml")
 """Its settings, on whatever data."""
 SCRATCH = "retrain.start=scratch"
 SOFT = "retrain.distillation.embedding_weight=0 retrain.distillation.hidden_weight=0"
-NEXT_ITEM, SOFT_TARGETS, SLOWER_DE = "next item alone", "soft targets", "soft targets, DE to .002"
+NEXT_ITEM, SOFT_TARGETS = "next item alone", "soft targets"
+SLOWER_DE, TOP = "soft targets, DE to .002", "soft targets, RRD top"
 ALONE = {
     SOFT_TARGETS: SOFT,
     "soft targets, layers": "",
     "soft targets, DE": f"{SOFT} retrain.terms.de={{}}",
     SLOWER_DE: f"{SOFT} retrain.terms.de.temperature_end=0.002",
     "soft targets, RRD": f"{SOFT} retrain.terms.rrd={{}}",
-    "soft targets, RRD top": f"{SOFT} retrain.terms.rrd.interesting=top",
+    TOP: f"{SOFT} retrain.terms.rrd.interesting=top",
     "soft targets, RD": f"{SOFT} retrain.terms.rd={{}}",
     "soft targets, CD": f"{SOFT} retrain.terms.cd={{}}",
 }
@@ -43,6 +44,8 @@ TOGETHER = {
     "soft targets, layers, DE, RRD": "retrain.terms.de={} retrain.terms.rrd={}",
 }
 WAYS = {NEXT_ITEM: "retrain.distillation.share=0", **ALONE, **TOGETHER}
+WAYS_BY_TERM = {name: told for name, told in WAYS.items() if name not in (SLOWER_DE, TOP)}
+"""Without the variants of one term."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,7 @@ class Trial:
 
 TRIALS = {
     "terms": Trial("ml1m-under-25", "", range(3), WAYS),
-    "terms_ml1m": Trial(
-        "all of MovieLens-1M", "data.ages=all", range(1), {name: WAYS[name] for name in WAYS if name != SLOWER_DE}
-    ),
+    "terms_ml1m": Trial("all of MovieLens-1M", "data.ages=all", range(1), WAYS_BY_TERM),
 }
 """By the part that measures it, which is also the folder and the beginning of the figures' names."""
 
