@@ -28,7 +28,7 @@ SCENE = str(ROOT / "scenes" / "ml1m-under-25.yaml")
 SCRATCH = "retrain.start=scratch"
 SOFT = "retrain.distillation.embedding_weight=0 retrain.distillation.hidden_weight=0"
 NEXT_ITEM, SOFT_TARGETS = "next item alone", "soft targets"
-SLOWER_DE, TOP = "soft targets, DE to .002", "soft targets, RRD top"
+SLOWER_DE, TOP, ALL = "soft targets, DE to .002", "soft targets, RRD top", "soft targets, layers, DE, RRD"
 ALONE = {
     SOFT_TARGETS: SOFT,
     "soft targets, layers": "",
@@ -41,11 +41,11 @@ ALONE = {
 }
 TOGETHER = {
     "soft targets, DE, RRD": f"{SOFT} retrain.terms.de={{}} retrain.terms.rrd={{}}",
-    "soft targets, layers, DE, RRD": "retrain.terms.de={} retrain.terms.rrd={}",
+    ALL: "retrain.terms.de={} retrain.terms.rrd={}",
 }
 WAYS = {NEXT_ITEM: "retrain.distillation.share=0", **ALONE, **TOGETHER}
-WAYS_BY_TERM = {name: told for name, told in WAYS.items() if name not in (SLOWER_DE, TOP)}
-"""Without the variants of one term."""
+ONCE = {name: told for name, told in WAYS.items() if name not in (SLOWER_DE, TOP, ALL)}
+"""Each term once by itself, and DE and RRD as their authors join them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Trial:
 
 TRIALS = {
     "terms": Trial("ml1m-under-25", "", range(3), WAYS),
-    "terms_ml1m": Trial("all of MovieLens-1M", "data.ages=all", range(1), WAYS_BY_TERM),
+    "terms_ml1m": Trial("all of MovieLens-1M", "data.ages=all", range(1), ONCE),
 }
 """By the part that measures it, which is also the folder and the beginning of the figures' names."""
 

@@ -286,8 +286,8 @@ class Collaborative(Closed):
 
 
 class Terms(Closed):
-    """Distillation terms beside the losses of `distillation`: each that is named is added with its weight, as a mean over
-    positions to a sequential student's mean, as a sum over users to the sum of BPR and NeuMF."""
+    """Distillation terms beside the losses of `distillation`: each that is named is added with its weight, as a mean
+    over positions to a sequential student's mean, as a sum over users to the sum of BPR and NeuMF."""
 
     de: DistillationExperts | None = None
     rrd: RelaxedRanking | None = None
