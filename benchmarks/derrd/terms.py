@@ -51,12 +51,12 @@ ONCE = {name: told for name, told in WAYS.items() if name not in (SLOWER_DE, TOP
 @dataclass(frozen=True)
 class Trial:
     """Attributes:
-    told: of the figures.
+    title: in the notes of the figures.
     data: overrides that ask for it.
     seeds: of the retraining; teacher and search are those of seed 0.
     """
 
-    told: str
+    title: str
     data: str
     seeds: range
     ways: dict[str, str]
@@ -104,7 +104,7 @@ def _put_gains(results: Results, part: str, users: dict[str, list[Floats]]) -> N
         before = NEXT_ITEM if name == SOFT_TARGETS else SOFT_TARGETS
         gain = bootstrap_mean(np.mean(each, axis=0) - np.mean(users[before], axis=0), seed=0)
         by_seed = [round(float(one.mean()), 4) for one in each]
-        note = f"{TRIALS[part].told}, {name} against {before}; test NDCG@10 by seed {by_seed}"
+        note = f"{TRIALS[part].title}, {name} against {before}; test NDCG@10 by seed {by_seed}"
         key = name.replace(", ", "_").replace(" ", "_")
         results.put(f"{part}.{key}.gain", gain.value, "NDCG@10", note, seeds=seeds, interval=[gain.low, gain.high])
 

@@ -136,8 +136,8 @@ class TeacherRanking:
     def draw(self, law: Law, generator: torch.Generator) -> Drawn:
         """Of every row."""
         ranks_NK = ranks_of(self.ranked_NC != NONE, law, generator)
-        below = self.others if law.is_below_list else self.unseen
-        uninteresting_NL = below.draw(law.num_uninteresting, generator)
+        drawn_from = self.others if law.is_below_list else self.unseen
+        uninteresting_NL = drawn_from.draw(law.num_uninteresting, generator)
         return Drawn(self.ranked_NC.gather(1, ranks_NK), ranks_NK, uninteresting_NL)
 
 

@@ -11,7 +11,7 @@ from distilrec.core.config import FileData, MovieLensData, SceneConfig, Syntheti
 from distilrec.core.errors import ConfigError, DistilrecError
 from distilrec.io.files import text_at
 from distilrec.io.s3 import SCHEME
-from distilrec.io.yamls import read_yaml
+from distilrec.io.yamls import NO_VALUE, read_yaml
 
 SOURCES: dict[str, type[BaseModel]] = {"file": FileData, "movielens-1m": MovieLensData, "synthetic": SyntheticData}
 """Pydantic names the branch of a union in an error's location."""
@@ -82,8 +82,7 @@ def _override(tree: dict[str, Any], assignment: str) -> None:
     if not equals or not key:
         raise ConfigError("DR-CONF-003", f"override {assignment!r} is not of the form key.key=value")
     if not value:
-        words = f"override {assignment!r} has no value: write {{}} for what is named as it is by default, or null"
-        raise ConfigError("DR-CONF-003", words)
+        raise ConfigError("DR-CONF-003", f"override {assignment!r} {NO_VALUE}")
     *parents, last = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})

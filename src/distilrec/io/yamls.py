@@ -6,6 +6,8 @@ import yaml
 
 from distilrec.core.errors import ConfigError
 
+NO_VALUE = "has no value: write {} for what is named as it is by default, or null"
+
 
 def read_yaml(text: str | bytes, what: str) -> Any:
     """Raises ConfigError, which calls the text `what`."""
@@ -30,8 +32,7 @@ class _Loader(yaml.SafeLoader):
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is written twice", problem_mark=key.start_mark)
             if isinstance(value, yaml.ScalarNode) and not value.value and not value.style:
-                words = f"key {key.value!r} has no value: write {{}} for what is named as it is by default, or null"
-                raise yaml.MarkedYAMLError(problem=words, problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} {NO_VALUE}", problem_mark=key.start_mark)
             seen.add(key.value)
         return node
 
