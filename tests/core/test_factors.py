@@ -25,7 +25,7 @@ from distilrec.core.ranked import NONE, Law, TeacherRanking
 from distilrec.core.recommender import ModelScorer
 from distilrec.core.snapshot import Snapshot
 from distilrec.core.split import Questions
-from distilrec.core.terms import TERMS, Pair, Sizes
+from distilrec.core.terms import TERMS, Pair, Sizes, drawn_for
 from distilrec.core.user_fit import Pairs, UserFit, UserRun, UserTeaching, ranking_by
 from distilrec.core.views import StateView, sizes_of_users
 from tests.conftest import generator, sasrec
@@ -81,7 +81,7 @@ def test_a_term_is_told_the_epoch_and_each_user_and_item_of_the_batch_once():
     seen = []
 
     class Listens(torch.nn.Module):
-        law = Law(3, 2, None)
+        law = Law(3, 2, None, is_scored=True)
 
         def forward(self, pair, drawn):
             seen.append((pair, drawn))
@@ -96,6 +96,8 @@ def test_a_term_is_told_the_epoch_and_each_user_and_item_of_the_batch_once():
     pair, drawn = seen[0]
     assert torch.equal(pair.student.contexts()[0], student.users(torch.arange(NUM_USERS)))
     assert len(drawn.interesting_NK) == NUM_USERS
+    scores = teacher.score(teacher.states(torch.arange(NUM_USERS)))
+    torch.testing.assert_close(drawn.scores_NK, scores.gather(1, drawn.interesting_NK))
     positives = pairs.items_P.unique()
     assert torch.equal(pair.items_I[: len(positives)], positives)
     assert (pair.items_I[len(positives) :].diff() > 0).all(), "the negatives, each once"
@@ -271,7 +273,7 @@ def test_terms_teach_sequential_students_too(name):
     term = TERMS[name](SETTINGS[name], Sizes(((8, 16),), ((8, 16),), 12, 9), generator())
     loss = term(
         Pair(*views, torch.arange(4), torch.ones(4), epochs_done=0, generator=generator()),
-        ranking.draw(term.law, generator()),
+        drawn_for(term.law, ranking, views[1].scores, generator()),
     )
     loss.backward()
     for parameter in (student.items.weight, student.layers[0].feed_in.weight):

@@ -15,7 +15,7 @@ from distilrec.core.config import Collaborative, DistillationExperts, PointwiseR
 from distilrec.core.experts import Experts, select
 from distilrec.core.listwise import minus_log_likelihood
 from distilrec.core.ranked import NONE, Allowed, Drawn, Law, TeacherRanking, distinct, ranks_of
-from distilrec.core.terms import TERMS, Pair, Sizes
+from distilrec.core.terms import TERMS, Pair, Sizes, drawn_for
 from tests.conftest import generator
 
 SETTINGS = {
@@ -220,7 +220,7 @@ def test_every_term_of_the_table_teaches_the_student_alone(name):
     student, teacher = _Table(3, 1), _Table(5, 2)
     teacher.contexts_ND.requires_grad_(False), teacher.items_VD.requires_grad_(False)
     term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12, 9), generator())
-    drawn = _ranking(4).draw(term.law, generator())
+    drawn = drawn_for(term.law, _ranking(4), teacher.scores, generator())
     pair = Pair(student, teacher, torch.arange(5), torch.ones(5), epochs_done=0, generator=generator())
     before = term(pair, drawn).item()
     optimiser = torch.optim.Adam([student.contexts_ND, student.items_VD, *term.parameters()], lr=0.05)
@@ -245,7 +245,7 @@ def test_no_term_is_infinite_or_no_number_at_any_scale(exponent, name, seed):
     for view in (student, teacher):
         view.contexts_ND = (view.contexts_ND * 10.0**exponent).detach().requires_grad_()
     term = TERMS[name](SETTINGS[name], Sizes(((3, 5),), ((3, 5),), 12, 9), generator())
-    drawn = _ranking(4).draw(term.law, generator(seed))
+    drawn = drawn_for(term.law, _ranking(4), teacher.scores, generator(seed))
     loss = term(Pair(student, teacher, torch.arange(5), torch.ones(5), 0, generator()), drawn)
     assert loss.isfinite()
     for gradient in torch.autograd.grad(loss, (student.contexts_ND, student.items_VD)):
@@ -274,8 +274,9 @@ def test_terms_skip_items_that_are_not_there(name):
     ranks, others = torch.arange(2).expand(4, -1), torch.tensor([[9], [10], [9], [0]])
     gone = torch.full((4, 1), NONE)
     pair = Pair(student, teacher, torch.arange(0), torch.ones(0), epochs_done=0, generator=generator())
-    bare = term(pair, Drawn(short, ranks, others))
-    more = Drawn(torch.cat([short, gone], 1), torch.arange(3).expand(4, -1), others)
+    bare = term(pair, Drawn(short, ranks, others, teacher.scores(short)))
+    longer = torch.cat([short, gone], dim=1)
+    more = Drawn(longer, torch.arange(3).expand(4, -1), others, teacher.scores(longer.clamp_min(0)))
     torch.testing.assert_close(term(pair, more), bare)
 
 
@@ -284,7 +285,8 @@ def test_cd_by_hand():
     student, teacher = (_Table(1, 1, num_contexts=1) for _ in range(2))
     for view, slope in ((student, 0.5), (teacher, 2.0)):
         view.contexts_ND, view.items_VD = torch.full((1, 1), slope), torch.arange(12.0)[:, None]
-    drawn = Drawn(torch.tensor([[2, 1, NONE]]), torch.tensor([[0, 1, 2]]), torch.empty(1, 0, dtype=torch.int64))
+    ids, ranks, nothing = torch.tensor([[2, 1, NONE]]), torch.tensor([[0, 1, 2]]), torch.empty(1, 0, dtype=torch.int64)
+    drawn = Drawn(ids, ranks, nothing, teacher.scores(ids.clamp_min(0)))
     pair = Pair(student, teacher, torch.arange(0), torch.ones(0), epochs_done=0, generator=generator())
     cd = TERMS["cd"](Collaborative(num_sampled=3, calibration=4.0), Sizes(((1, 1),), ((1, 1),), 12, 9), generator())
     wanted, given = (1 / (1 + np.exp(-np.array(logits))) for logits in ([1.0, 0.5], [1.0, 0.5]))

@@ -25,12 +25,14 @@ class Law:
         temperature: T of p_k ~ exp(-k / T) over the ranks k (Kang et al. 2020); None takes the first ones unsampled,
             which the authors later found better.
         is_below_list: whether the uninteresting items are those that the teacher does not list; else any unseen ones.
+        is_scored: whether the teacher's scores of the interesting items are wanted too.
     """
 
     num_interesting: int
     num_uninteresting: int
     temperature: float | None
     is_below_list: bool = True
+    is_scored: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,17 @@ class Drawn:
         interesting_NK: in the teacher's order, best first.
         ranks_NK: their ranks with the teacher, from 0.
         uninteresting_NL: in no order.
+        scores_NK: the teacher's of the interesting ones, where the law wants them; anything where there is none.
     """
 
     interesting_NK: Tensor
     ranks_NK: Tensor
     uninteresting_NL: Tensor
+    scores_NK: Tensor | None = None
 
     def of(self, rows: Tensor) -> "Drawn":
-        return Drawn(self.interesting_NK[rows], self.ranks_NK[rows], self.uninteresting_NL[rows])
+        scores_NK = None if self.scores_NK is None else self.scores_NK[rows]
+        return Drawn(self.interesting_NK[rows], self.ranks_NK[rows], self.uninteresting_NL[rows], scores_NK)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distilrec.core.ranked import TeacherRanking
 from distilrec.core.sequence_model import SequenceModel
 from distilrec.core.teaching import Taught
-from distilrec.core.terms import Pair, Sizes
+from distilrec.core.terms import Pair, Sizes, drawn_for
 from distilrec.core.views import StateView
 
 
@@ -68,7 +68,8 @@ class StateTerms(nn.Module):
         pair = Pair(StateView(states_ND[rows_P], vectors_VD), wise, items_I, alike_I, epochs_done, generator)
         total = torch.zeros(())
         for name, term in self.terms.items():
-            total = total + self.weights[name] * term(pair, ranking.draw(term.law, generator))  # type: ignore[arg-type]
+            drawn = drawn_for(term.law, ranking, wise.scores, generator)  # type: ignore[arg-type]
+            total = total + self.weights[name] * term(pair, drawn)
         if self.training:
             self.num_batches += 1
         return total / len(rows_P)

@@ -6,7 +6,7 @@ Shapes: N contexts, I items, K and L items drawn for each context.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -17,7 +17,7 @@ from distilrec.core.config import Collaborative, DistillationExperts, PointwiseR
 from distilrec.core.decisions import temperature_at
 from distilrec.core.experts import Experts
 from distilrec.core.listwise import minus_log_likelihood
-from distilrec.core.ranked import NONE, Drawn, Law
+from distilrec.core.ranked import NONE, Drawn, Law, TeacherRanking
 
 
 class View(Protocol):
@@ -156,13 +156,12 @@ class CD(nn.Module):
     def __init__(self, config: Collaborative, sizes: Sizes, generator: torch.Generator) -> None:  # noqa: ARG002
         super().__init__()
         self.config = config
-        self.law = Law(config.num_sampled, 0, config.temperature)
+        self.law = Law(config.num_sampled, 0, config.temperature, is_scored=True)
 
     def forward(self, pair: Pair, drawn: Drawn) -> Tensor:
+        assert drawn.scores_NK is not None, "the law asks for them"
         scores_NK = scores_of(pair.student, drawn.interesting_NK, 0.0)
-        with torch.no_grad():
-            teacher_NK = scores_of(pair.teacher, drawn.interesting_NK, 0.0)
-            probability_NK = (teacher_NK / self.config.calibration).sigmoid()
+        probability_NK = (drawn.scores_NK / self.config.calibration).sigmoid()
         losses_NK = F.binary_cross_entropy_with_logits(scores_NK, probability_NK, reduction="none")
         return (losses_NK * (drawn.interesting_NK != NONE)).sum()
 
@@ -170,6 +169,17 @@ class CD(nn.Module):
 def scores_of(view: View, ids_NK: Tensor, missing: float) -> Tensor:
     """Scores, `missing` where there is no item; no gradient flows there."""
     return view.scores(ids_NK.clamp_min(0)).masked_fill(ids_NK == NONE, missing)
+
+
+def drawn_for(
+    law: Law, ranking: TeacherRanking, score: Callable[[Tensor], Tensor], generator: torch.Generator
+) -> Drawn:
+    """With what the teacher scores of its items, (N, K) of (N, K) ids, where the law wants it."""
+    drawn = ranking.draw(law, generator)
+    if not law.is_scored:
+        return drawn
+    with torch.no_grad():
+        return replace(drawn, scores_NK=score(drawn.interesting_NK.clamp_min(0)))
 
 
 TERMS: dict[str, Callable[..., nn.Module]] = {"de": DE, "rrd": RRD, "rd": RD, "cd": CD}

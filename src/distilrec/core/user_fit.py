@@ -21,7 +21,7 @@ from distilrec.core.parallel import ALONE
 from distilrec.core.ranked import NONE, Allowed, Drawn, TeacherRanking
 from distilrec.core.recommender import ModelScorer
 from distilrec.core.snapshot import Snapshot
-from distilrec.core.terms import Pair
+from distilrec.core.terms import Pair, drawn_for
 from distilrec.core.views import UserView
 
 
@@ -146,10 +146,18 @@ class UserFit:
     def _drawn(self) -> dict[str, Drawn]:
         if self.teaching is None:
             return {}
+        told = (self.teaching.ranking(), self._scored_by_teacher, self.generator)
         return {
-            name: self.teaching.ranking().draw(term.law, self.generator)  # type: ignore[arg-type]
+            name: drawn_for(term.law, *told)  # type: ignore[arg-type]
             for name, term in self.teaching.terms.items()
         }
+
+    def _scored_by_teacher(self, ids_NK: Tensor) -> Tensor:
+        """Of all users; the vectors of as many as a batch has exist at a time."""
+        assert self.teaching is not None
+        teacher, users = self.teaching.teacher, torch.arange(len(ids_NK), device=ids_NK.device)
+        parts = zip(*(torch.split(one, self.config.batch_size) for one in (users, ids_NK)), strict=True)
+        return torch.cat([UserView(teacher, some).scores(ids) for some, ids in parts])
 
     def _losses(
         self, users_N: Tensor, positives_N: Tensor, negatives_N: Tensor, drawn: Mapping[str, Drawn]
