@@ -26,8 +26,10 @@ DERRD_ROWS = {
     "cd": "CD",
     "rrd": "RRD",
     "rrd_top": "RRD, top items",
+    "rrd_deep": "RRD, T 100",
     "de": "DE",
     "derrd": "DE-RRD",
+    "derrd_deep": "DE-RRD, T 100",
 }
 
 
