@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -44,10 +45,12 @@ def table_row(results: Results, base: str, name: str, seed: int) -> None:
 
 
 def tried(results: Results) -> None:
-    """What NeuMF's settings were preferred to, by validation alone; one seed."""
-    shop = workshop()
-    rows = {title: shop.trained(name, recipe, 0) for title, (name, recipe) in TRIED.items()}
-    results.keep("neumf.tried", {title: {"epochs": row.epochs, "valid": row.valid} for title, row in rows.items()})
+    """What NeuMF's settings were preferred to, by validation alone; one seed. Rows as they come."""
+    shop, rows = workshop(), dict[str, Any]()
+    for title, (name, recipe) in TRIED.items():
+        row = shop.trained(name, recipe, 0)
+        rows[title] = {"epochs": row.epochs, "valid": row.valid}
+        results.keep("neumf.tried", rows)
 
 
 def _seeds(name: str) -> range:

@@ -70,8 +70,9 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 """phi = 0.1. BPR as released, which is the default; RD and CD were not released and are not tuned. NeuMF's settings
 were not released either: those of `TRIED` were worse on validation."""
 TRIED = {
-    "teacher, weight decay 0.001": (TEACHER, Recipe("neumf", 250)),
     "student, weight decay 0.00001": (STUDENT, Recipe("neumf", 25, training=UserTraining(weight_decay=1e-5))),
     "RRD, weight 0.1": (RRD, Recipe("neumf", 25, Terms(rrd=RelaxedRanking(weight=1e-1)))),
+    "RRD, T 20": (RRD, Recipe("neumf", 25, Terms(rrd=DEEP_FOR_NEUMF.model_copy(update={"temperature": 20.0})))),
+    "teacher, weight decay 0.001": (TEACHER, Recipe("neumf", 250)),
 }
 """For NeuMF."""
