@@ -254,7 +254,8 @@ class RelaxedRanking(Closed):
     num_interesting: int = Field(40, ge=1, le=10_000)
     num_uninteresting: int = Field(40, ge=0, le=1000)
     temperature: float = Field(10.0, ge=1e-6, le=1e6)
-    """T of the chance exp(-rank / T)."""
+    """T of the chance exp(-rank / T). A larger one draws from deeper in the teacher's list: better for NeuMF
+    (docs/derrd.md)."""
 
 
 class PointwiseRanking(Closed):
