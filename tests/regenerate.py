@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
+from benchmarks.derrd.recipes import RECIPES
 from kfp import compiler
 from pydantic import BaseModel
 
@@ -111,6 +112,8 @@ def _derrd_table(base: str, measured: dict[str, Any], published: dict[str, Any])
     head = "| | seeds | H@5 | H@10 | H@20 | N@10 | paper H@5 | H@10 | N@10 | log H@5 | whole H@10 | N@10 | epochs |"
     lines = [head, "| --- |" + " ---: |" * 12]
     for name, title in DERRD_ROWS.items():
+        if name not in RECIPES[base]:
+            continue
         rows = measured.get(f"{base}.{name}", {}).get("rows", [])
         ours = [_mean_of(rows, "sampled", metric) for metric in ("hr@5", "hr@10", "hr@20", "ndcg@10")]
         paper = published["table"][base].get(name, {})

@@ -28,8 +28,7 @@ SCENE = str(ROOT / "scenes" / "ml1m-under-25.yaml")
 SCRATCH = "retrain.start=scratch"
 SOFT = "retrain.distillation.embedding_weight=0 retrain.distillation.hidden_weight=0"
 NEXT_ITEM, SOFT_TARGETS = "next item alone", "soft targets"
-SLOWER_DE, TOP, DEEP = "soft targets, DE to .002", "soft targets, RRD top", "soft targets, RRD T 100"
-ALL = "soft targets, layers, DE, RRD"
+SLOWER_DE, TOP, ALL = "soft targets, DE to .002", "soft targets, RRD top", "soft targets, layers, DE, RRD"
 ALONE = {
     SOFT_TARGETS: SOFT,
     "soft targets, layers": "",
@@ -37,7 +36,7 @@ ALONE = {
     SLOWER_DE: f"{SOFT} retrain.terms.de.temperature_end=0.002",
     "soft targets, RRD": f"{SOFT} retrain.terms.rrd={{}}",
     TOP: f"{SOFT} retrain.terms.rrd.interesting=top",
-    DEEP: f"{SOFT} retrain.terms.rrd.temperature=100",
+    "soft targets, RRD T 100": f"{SOFT} retrain.terms.rrd.temperature=100",
     "soft targets, RD": f"{SOFT} retrain.terms.rd={{}}",
     "soft targets, CD": f"{SOFT} retrain.terms.cd={{}}",
 }

@@ -77,7 +77,8 @@ def _teaching(teacher, student, train: Sequences, *names: str) -> UserTeaching:
 
 
 def test_a_term_is_told_the_epoch_and_each_user_and_item_of_the_batch_once():
-    """Items of both signs count by half, as released."""
+    """Items of both signs count by half, as released. What the teacher scores is of the right users, also where they
+    come in several parts."""
     seen = []
 
     class Listens(torch.nn.Module):
@@ -100,7 +101,8 @@ def test_a_term_is_told_the_epoch_and_each_user_and_item_of_the_batch_once():
     assert torch.equal(pair.items_I[: len(positives)], positives)
     assert (pair.items_I[len(positives) :].diff() > 0).all(), "the negatives, each once"
     assert (pair.item_weights_I == 0.5).all()
-    list(UserFit(student, pairs, UserTraining(batch_size=32), generator(), teaching).batches())
+    several = UserTraining(batch_size=NUM_USERS // 3)
+    list(UserFit(student, pairs, several, generator(), teaching).batches())
     for pair, drawn in seen:
         torch.testing.assert_close(drawn.scores_NK, pair.teacher.scores(drawn.interesting_NK))
 

@@ -146,9 +146,9 @@ class UserFit:
     def _drawn(self) -> dict[str, Drawn]:
         if self.teaching is None:
             return {}
-        told = (self.teaching.ranking(), self._scored_by_teacher, self.generator)
+        ranking, score = self.teaching.ranking(), self._scored_by_teacher
         return {
-            name: drawn_for(term.law, *told)  # type: ignore[arg-type]
+            name: drawn_for(term.law, ranking, score, self.generator)  # type: ignore[arg-type]
             for name, term in self.teaching.terms.items()
         }
 
