@@ -73,7 +73,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     },
 }
 """phi = 0.1. BPR as released, which is the default; RD and CD were not released and are not tuned. NeuMF's settings
-were not released either: those of `TRIED` were worse on validation."""
+were not released either: those of `TRIED` were not better on validation."""
 TRIED = {
     "student, weight decay 0.00001": (STUDENT, Recipe("neumf", 25, training=UserTraining(weight_decay=1e-5))),
     "RRD, T 20 instead of 100": (RRD, Recipe("neumf", 25, Terms(rrd=deep(5e-3, temperature=20.0)))),
